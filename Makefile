@@ -1,0 +1,54 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# More flags for go test, such as -run or -short.
+TESTFLAGS ?=
+
+.PHONY: help build temporal postgres test test-race check format demo clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/pgdts, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/pgdts ./cmd/pgdts
+
+temporal: bin/temporal ## Build bin/temporal, the Temporal server that `pgdts run` starts (minutes, once)
+
+bin/temporal: cmd/temporal/go.mod cmd/temporal/go.sum
+	cd cmd/temporal && go build -trimpath -ldflags '-s -w' -o ../../bin/temporal github.com/temporalio/cli/cmd/temporal
+	@touch $@
+
+postgres: ## Find PostgreSQL 15 or newer, or install it without starting it
+	@tests/pgserver/install.sh
+
+test: build temporal postgres bin/testlog ## Run all tests against real PostgreSQL and Temporal servers
+	go test ./... -count=1 -timeout 60m -json $(TESTFLAGS) | bin/testlog
+
+test-race: build temporal postgres bin/testlog ## Run all tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test ./... -race -count=1 -timeout 90m -json $(TESTFLAGS) | bin/testlog
+
+bin/testlog: tests/tools/testlog/main.go
+	cd tests/tools && go build -o ../../bin/testlog ./testlog
+
+check: bin/tools/built ## Check format, vet, lint, determinism of workflows and who imports whom
+	@unformatted=$$(bin/tools/gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted, see make format:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	bin/tools/golangci-lint run ./...
+	bin/tools/workflowcheck ./workflows/...
+	go test -count=1 ./tests/layers
+
+format: bin/tools/built ## Format the code as check wants it
+	bin/tools/gofumpt -w .
+
+bin/tools/built: tests/tools/go.mod tests/tools/go.sum
+	cd tests/tools && go build -o ../../bin/tools/ tool
+	@touch $@
+
+demo: build temporal postgres ## Migrate a live database on this machine (KEEP=1 leaves it running, KILL=1 kills pgdts on the way)
+	KEEP="$(KEEP)" KILL="$(KILL)" go run ./tests/demo
+
+clean: ## Remove what make has built
+	rm -rf bin

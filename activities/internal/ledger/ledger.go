@@ -1,0 +1,244 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+//go:embed schema.sql
+var schema string
+
+// leaseTime is how long another host waits after the holder's last sign of life.
+const leaseTime = 2 * time.Minute
+
+// Ledger reads and writes one migration's rows. It does not own its connection.
+type Ledger struct {
+	ID   migration.ID
+	Conn *pgx.Conn
+}
+
+// Create makes the schema where it is missing. Two migrations starting at once do not disturb each other.
+func Create(ctx context.Context, conn *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtext('dts_sync'))"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, schema)
+		return err
+	})
+}
+
+// Exists reports whether the ledger's schema is there at all.
+func Exists(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var exists bool
+	err := conn.QueryRow(ctx, "select to_regclass('dts_sync.migration') is not null").Scan(&exists)
+	return exists, err
+}
+
+const acquire = `
+insert into dts_sync.migration as m (id, run, lease_until, spec) values ($1, $2, now() + $4::interval, $3)
+on conflict (id) do update set run = $2, lease_until = now() + $4::interval, spec = $3
+where m.run = $2 or m.lease_until < now() or m.ended is not null
+returning m.opened_at is not null`
+
+// Acquire records the migration and takes its lease for an execution of the workflow. It refuses, as fenced, while
+// another execution holds the lease, and for ever once the target was opened.
+func (l Ledger) Acquire(ctx context.Context, run string, spec migration.Spec) error {
+	encoded, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	var opened bool
+	err = l.Conn.QueryRow(ctx, acquire, l.ID, run, encoded, leaseTime.String()).Scan(&opened)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return migration.NewFault(migration.FaultFenced, "take the lease on", string(l.ID),
+			errors.New("another host is running this migration"),
+			"stop it there, or wait two minutes after it has died")
+	case err != nil:
+		return err
+	case opened:
+		return errOpened(l.ID)
+	}
+	return nil
+}
+
+func errOpened(id migration.ID) error {
+	return migration.NewFault(migration.FaultFenced, "write to the target of", string(id),
+		errors.New("the target was opened by a cutover; this migration may not write to it again"), "")
+}
+
+// Renew extends the lease; every long step calls it every few seconds. It fails as fenced when the lease was taken.
+func (l Ledger) Renew(ctx context.Context, run string) error {
+	tag, err := l.Conn.Exec(ctx,
+		"update dts_sync.migration set lease_until = now() + $3::interval where id = $1 and run = $2", l.ID, run, leaseTime.String())
+	if err == nil && tag.RowsAffected() == 0 {
+		return migration.Faultf(migration.FaultFenced, "renew the lease on", string(l.ID), "another execution has taken it")
+	}
+	return err
+}
+
+// Lane is a writer's place: only the newest token of a lane may write.
+type Lane struct {
+	ID    migration.ID
+	Run   string
+	Name  string
+	Token int64
+}
+
+const nextToken = `
+insert into dts_sync.lane as l (migration, lane, token) values ($1, $2, 1)
+on conflict (migration, lane) do update set token = l.token + 1 returning token`
+
+// Enter takes a lane: a token above all earlier ones, and the end of every session that an earlier attempt left on this
+// server. The caller names its sessions by Session and calls Guard in every transaction that writes.
+func (l Ledger) Enter(ctx context.Context, run, lane string) (Lane, error) {
+	entered := Lane{ID: l.ID, Run: run, Name: lane}
+	if err := l.Conn.QueryRow(ctx, nextToken, l.ID, lane).Scan(&entered.Token); err != nil {
+		return Lane{}, err
+	}
+	return entered, entered.TerminateEarlier(ctx, l.Conn)
+}
+
+// TerminateEarlier ends the sessions of earlier attempts at this lane on the server of conn, source or target, and waits
+// until they are gone: a frozen process keeps its backend active for ever, and a signalled backend may still commit.
+func (n Lane) TerminateEarlier(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		alive, err := pg.Terminate(ctx, conn, n.ID.SessionPrefix(n.Name), n.Session())
+		if err != nil {
+			return fmt.Errorf("end earlier sessions of lane %s: %w", n.Name, err)
+		}
+		if alive == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Session is the application_name of this attempt's sessions.
+func (n Lane) Session() string { return n.ID.Session(n.Name, n.Token) }
+
+// guard locks nothing that other lanes need. A newer token may be taken while a guarded transaction runs; Enter ends that
+// transaction before it returns. Only the opening, which locks the row for update, waits for guarded transactions.
+const guard = `
+select l.token = $3, m.run = $4, m.opened_at is null
+from dts_sync.lane l join dts_sync.migration m on m.id = l.migration
+where l.migration = $1 and l.lane = $2
+for key share of m, l`
+
+// Guard must be the first statement of every transaction that writes to the target. It refuses, as fenced, when a later
+// attempt has entered the lane, when another execution has the lease, or when the target was opened (I3). The opening
+// cannot happen until this transaction ends: it locks the main row FOR UPDATE.
+func (n Lane) Guard(ctx context.Context, tx pgx.Tx) error {
+	var newest, leased, closed bool
+	err := tx.QueryRow(ctx, guard, n.ID, n.Name, n.Token, n.Run).Scan(&newest, &leased, &closed)
+	switch {
+	case err != nil:
+		return err
+	case !closed:
+		return errOpened(n.ID)
+	case !newest:
+		return migration.Faultf(migration.FaultFenced, "write in lane", n.Name, "a later attempt has taken over")
+	case !leased:
+		return migration.Faultf(migration.FaultFenced, "write in lane", n.Name, "another execution has taken the lease")
+	}
+	return nil
+}
+
+// Migration is the main row.
+type Migration struct {
+	Run           string
+	Phase         string
+	SystemID      string
+	Timeline      int
+	Slot          string
+	Publications  []string
+	Start         migration.LSN
+	StartSnapshot migration.Snapshot // zero until the slot is recorded
+	ReplicaRole   bool
+	Planned       bool
+	SchemaCreated bool
+	Changes       int64
+	FencedAt      *time.Time
+	OpenedAt      *time.Time
+	Ended         string
+	Created       time.Time
+	Notes         []string
+}
+
+const readMigration = `
+select run, phase, coalesce(source_sysid, ''), coalesce(source_timeline, 0), coalesce(slot, ''), publications,
+       coalesce(start_lsn, '0/0')::text, coalesce(start_snapshot, ''), replica_role, planned, schema_created, changes,
+       fenced_at, opened_at, coalesce(ended, ''), created_at, notes
+from dts_sync.migration where id = $1`
+
+// ErrUnknown means that the target's ledger does not know the migration.
+var ErrUnknown = errors.New("the target's ledger does not know this migration")
+
+// Read reads the main row; ErrUnknown when there is none.
+func (l Ledger) Read(ctx context.Context) (Migration, error) {
+	var m Migration
+	var start, snapshot string
+	var notes []byte
+	err := l.Conn.QueryRow(ctx, readMigration, l.ID).Scan(&m.Run, &m.Phase, &m.SystemID, &m.Timeline, &m.Slot, &m.Publications,
+		&start, &snapshot, &m.ReplicaRole, &m.Planned, &m.SchemaCreated, &m.Changes, &m.FencedAt, &m.OpenedAt, &m.Ended, &m.Created, &notes)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return m, ErrUnknown
+	}
+	if err != nil {
+		return m, err
+	}
+	if m.Start, err = migration.ParseLSN(start); err != nil {
+		return m, err
+	}
+	if snapshot != "" {
+		if m.StartSnapshot, err = migration.ParseSnapshot(snapshot); err != nil {
+			return m, err
+		}
+	}
+	return m, json.Unmarshal(notes, &m.Notes)
+}
+
+// AddNote records something that the report must say. A note that is there already is not added again.
+func (l Ledger) AddNote(ctx context.Context, note string) error {
+	_, err := l.Conn.Exec(ctx, `update dts_sync.migration set notes = notes || to_jsonb($2::text)
+		where id = $1 and not notes @> to_jsonb($2::text)`, l.ID, note)
+	return err
+}
+
+// End marks how the migration ended. The rows stay as evidence until Remove.
+func (l Ledger) End(ctx context.Context, end migration.Phase) error {
+	_, err := l.Conn.Exec(ctx, "update dts_sync.migration set ended = $2, lease_until = now() where id = $1", l.ID, end)
+	return err
+}
+
+// Remove deletes the migration's rows, and the schema with the last migration.
+func (l Ledger) Remove(ctx context.Context) error {
+	return pgx.BeginFunc(ctx, l.Conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtext('dts_sync'))"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "delete from dts_sync.migration where id = $1", l.ID); err != nil {
+			return err
+		}
+		var last bool
+		if err := tx.QueryRow(ctx, "select not exists (select from dts_sync.migration)").Scan(&last); err != nil || !last {
+			return err
+		}
+		_, err := tx.Exec(ctx, "drop schema dts_sync cascade")
+		return err
+	})
+}

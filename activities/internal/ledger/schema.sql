@@ -1,0 +1,115 @@
+create schema if not exists dts_sync;
+
+create table if not exists dts_sync.migration (
+    id              text primary key,
+    run             text not null,              -- the execution that may work: the lease's holder
+    lease_until     timestamptz not null,       -- renewed by the holder; another takes over only after it
+    spec            jsonb not null,
+    phase           text not null default 'prepare',
+    source_sysid    text,
+    source_timeline int,
+    slot            text,
+    publications    text[] not null default '{}',
+    start_lsn       pg_lsn,                     -- consistent point of the slot (L0)
+    start_snapshot  text,                       -- the snapshot exported there (S0)
+    identities      jsonb not null default '[]',-- replica identities that we changed on the source, to be restored
+    replica_role    boolean not null default true, -- may sessions on the target set session_replication_role?
+    planned         boolean not null default false,
+    schema_created  boolean not null default false,
+    changes         bigint not null default 0,  -- applied by the stream
+    fenced_at       timestamptz,
+    opened_at       timestamptz,                -- the tombstone: from here on nobody of us writes
+    ended           text,                       -- finished stopped failed
+    created_at      timestamptz not null default now(),
+    notes           jsonb not null default '[]'
+);
+
+create table if not exists dts_sync.lane (
+    migration text not null references dts_sync.migration on delete cascade,
+    lane      text not null,
+    token     bigint not null,
+    primary key (migration, lane)
+);
+
+create table if not exists dts_sync.tbl (
+    migration   text not null references dts_sync.migration on delete cascade,
+    relid       oid not null,                   -- on the source
+    schema      text not null,
+    name        text not null,
+    mode        text not null,                  -- keyrange onesnap root
+    stage       text not null default 'planned',-- planned copied band exact
+    published   text not null default 'all',    -- all insert (no usable key: updates and deletes are not streamed)
+    key         text[] not null default '{}',
+    def         jsonb not null,                 -- catalog.Table as planned
+    fingerprint text not null,
+    est_rows    bigint not null default 0,
+    est_bytes   bigint not null default 0,
+    smin        text,                           -- smallest and greatest snapshot among the chunks
+    smax        text,
+    extra       text[] not null default '{}',   -- snapshots of rows fetched again in the band
+    hi_lsn      pg_lsn,                         -- the band ends when the stream has passed this
+    writes_base bigint,                         -- updates+deletes counted on the source before the copy (published=insert)
+    truncates   bigint not null default 0,
+    conflicts   bigint not null default 0,      -- rows that were not as the exact regime demands
+    verdict     text,
+    finisher    text,                           -- the lane that builds this table's key and indexes
+    failed_at   timestamptz,                    -- start of the outage of this table
+    retry_at    timestamptz,
+    error       text,
+    primary key (migration, relid)
+);
+
+create table if not exists dts_sync.chunk (
+    migration text not null,
+    relid     oid not null,
+    no        int not null,
+    lo        text[],                           -- half-open key range [lo, hi); null = unbounded
+    hi        text[],
+    bytes_est bigint not null default 0,
+    state     text not null default 'todo',     -- todo done
+    snap      text,
+    snap_lsn  pg_lsn,
+    rows      bigint not null default 0,
+    bytes     bigint not null default 0,
+    attempts  int not null default 0,           -- attempts that were begun (written outside the chunk's transaction)
+    token     bigint,
+    failed_at timestamptz,                      -- start of the outage of this chunk
+    retry_at  timestamptz,
+    error     text,
+    primary key (migration, relid, no),
+    foreign key (migration, relid) references dts_sync.tbl on delete cascade
+);
+
+create table if not exists dts_sync.progress (
+    migration text primary key references dts_sync.migration on delete cascade,
+    end_lsn   pg_lsn not null,                  -- end of the last applied commit; the slot is confirmed to here, never beyond
+    commit_ts timestamptz,
+    token     bigint not null
+) with (fillfactor = 10);
+
+create table if not exists dts_sync.object (
+    migration text not null references dts_sync.migration on delete cascade,
+    no        int not null,                     -- position in the dump
+    dump_id   int not null,
+    depends   int[] not null default '{}',
+    section   text not null,                    -- before key index constraint after opening
+    kind      text not null,                    -- pg_dump's description: TABLE, FK CONSTRAINT, …
+    schema    text not null default '',
+    name      text not null,
+    relid     oid,                              -- the table it belongs to, for keys and indexes
+    ddl       text not null,
+    state     text not null default 'pending',  -- pending done failed skipped
+    sqlstate  text,
+    message   text,
+    primary key (migration, no)
+);
+
+create table if not exists dts_sync.conflict (
+    migration text not null references dts_sync.migration on delete cascade,
+    relid     oid not null,
+    at        timestamptz not null default now(),
+    end_lsn   pg_lsn not null,
+    op        text not null,
+    key       text not null,
+    what      text not null
+);

@@ -1,0 +1,78 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Table is the ledger's row of one table: what was planned and how far it is.
+type Table struct {
+	catalog.Table
+	Mode      migration.TableMode
+	Stage     migration.Stage
+	Published string // all, or insert
+	Smin      migration.Snapshot
+	Smax      migration.Snapshot
+	Extra     []migration.Snapshot
+	High      migration.LSN // hi_lsn
+	Conflicts int64
+	Truncates int64
+	WriteBase int64
+	Verdict   string
+}
+
+const readTables = `
+select def, mode, stage, published, coalesce(smin, ''), coalesce(smax, ''), extra, coalesce(hi_lsn, '0/0')::text,
+       conflicts, truncates, coalesce(writes_base, 0), coalesce(verdict, '')
+from dts_sync.tbl where migration = $1 order by est_bytes desc, relid`
+
+// Tables reads all tables, largest first.
+func (l Ledger) Tables(ctx context.Context) ([]Table, error) {
+	rows, err := l.Conn.Query(ctx, readTables, l.ID)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanTable)
+}
+
+func scanTable(row pgx.CollectableRow) (Table, error) {
+	var t Table
+	var def []byte
+	var smin, smax, high string
+	var extra []string
+	err := row.Scan(&def, &t.Mode, &t.Stage, &t.Published, &smin, &smax, &extra, &high,
+		&t.Conflicts, &t.Truncates, &t.WriteBase, &t.Verdict)
+	if err != nil {
+		return t, err
+	}
+	if err := json.Unmarshal(def, &t.Table); err != nil {
+		return t, err
+	}
+	if t.Smin, err = snapshotOrZero(smin); err != nil {
+		return t, err
+	}
+	if t.Smax, err = snapshotOrZero(smax); err != nil {
+		return t, err
+	}
+	for _, text := range extra {
+		snapshot, err := migration.ParseSnapshot(text)
+		if err != nil {
+			return t, err
+		}
+		t.Extra = append(t.Extra, snapshot)
+	}
+	t.High, err = migration.ParseLSN(high)
+	return t, err
+}
+
+func snapshotOrZero(text string) (migration.Snapshot, error) {
+	if text == "" {
+		return migration.Snapshot{}, nil
+	}
+	return migration.ParseSnapshot(text)
+}

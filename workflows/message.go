@@ -1,0 +1,38 @@
+package workflows
+
+import "github.com/pgdts/pgdts/workflows/migration"
+
+// Names on the wire. They are what `temporal workflow signal --name` takes; never renamed, only added to.
+const (
+	MigrationName    = "Migration"
+	DefaultTaskQueue = "pgdts"
+
+	SignalStop    = "stop"
+	SignalCutover = "cutover"
+	SignalPause   = "pause"
+	SignalResume  = "resume"
+	SignalRecheck = "recheck"
+	SignalRetry   = "retry"
+
+	QueryStatus = "status"
+
+	UpdateCutover = "cutover"
+	UpdateResume  = "resume"
+	UpdateRetry   = "retry"
+)
+
+// Stop is the optional argument of the stop signal.
+type Stop struct {
+	Release bool `json:"release,omitempty"` // also remove every trace of the migration, the ledger too
+}
+
+// Recheck is the optional argument of the recheck signal.
+type Recheck struct {
+	Ignore []string `json:"ignore,omitempty"` // codes of ignorable alerts that must not block
+}
+
+// Retry is the argument of the retry message; a zero field stays as it is.
+type Retry struct {
+	Connection migration.Duration `json:"connection,omitempty"`
+	Other      migration.Duration `json:"other,omitempty"`
+}

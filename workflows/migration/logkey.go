@@ -1,0 +1,22 @@
+package migration
+
+// Keys of log fields, one spelling each.
+const (
+	KeyMigration = "migration_id"
+	KeyPhase     = "phase"
+	KeyTable     = "table"
+	KeyChunk     = "chunk"
+	KeyStep      = "step"
+	KeyAttempt   = "attempt"
+	KeySide      = "side"
+	KeySlot      = "slot"
+	KeyLSN       = "lsn"
+	KeyLatency   = "latency"
+	KeyRows      = "rows"
+	KeyBytes     = "bytes"
+	KeyElapsed   = "elapsed"
+	KeyFault     = "fault"
+	KeySQLState  = "sqlstate"
+	KeyHint      = "hint"
+	KeyError     = "error"
+)

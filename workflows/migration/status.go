@@ -1,0 +1,124 @@
+package migration
+
+import "time"
+
+// Status is what `status` shows: the state of the workflow joined with what its running steps last reported.
+type Status struct {
+	ID        ID         `json:"id"`
+	Name      string     `json:"name"`
+	State     string     `json:"state"` // running paused retrying attention finished stopped failed
+	Phase     Phase      `json:"phase"`
+	Paused    bool       `json:"paused"`
+	Attention *Attention `json:"attention"`
+	CaughtUp  bool       `json:"caughtUp"`
+
+	LatencySeconds   float64       `json:"latencySeconds"`
+	Phases           []PhaseStatus `json:"phases"`
+	Tables           TableCounts   `json:"tables"`
+	Rows             Amount        `json:"rows"`
+	Bytes            Amount        `json:"bytes"`
+	Rates            Rates         `json:"rates"`
+	ETASeconds       float64       `json:"etaSeconds"`
+	LSN              Positions     `json:"lsn"`
+	WALRetainedBytes int64         `json:"walRetainedBytes"`
+	Changes          int64         `json:"changes"` // applied since the copy
+
+	Outage    *Outage      `json:"outage"`
+	LastError *Fault       `json:"lastError"`
+	Actions   []string     `json:"actions"`
+	Precheck  *CheckResult `json:"precheck,omitempty"`
+	Cutover   *CutoverNote `json:"cutover,omitempty"`
+	Report    *Report      `json:"report,omitempty"`
+}
+
+// Attention is something that only a person can decide.
+type Attention struct {
+	Fault   Fault     `json:"fault"`
+	Since   time.Time `json:"since"`
+	Command string    `json:"command"` // what to type
+}
+
+// PhaseStatus is one line of the progress display.
+type PhaseStatus struct {
+	Name     Phase      `json:"name"`
+	State    string     `json:"state"` // pending running done
+	Percent  float64    `json:"percent"`
+	Started  *time.Time `json:"started"`
+	Finished *time.Time `json:"finished"`
+}
+
+// TableCounts counts tables by stage.
+type TableCounts struct {
+	Total  int `json:"total"`
+	Copied int `json:"copied"`
+	Exact  int `json:"exact"`
+}
+
+// Amount is a part of a whole; the whole is an estimate until it is done.
+type Amount struct {
+	Copied int64 `json:"copied"`
+	Total  int64 `json:"total"`
+}
+
+// Rates are means over the last reports.
+type Rates struct {
+	RowsPerSecond    float64 `json:"rowsPerSecond"`
+	BytesPerSecond   float64 `json:"bytesPerSecond"`
+	ChangesPerSecond float64 `json:"changesPerSecond"`
+}
+
+// Positions are places in the source's log.
+type Positions struct {
+	Applied   LSN `json:"applied"`   // durable on the target
+	Confirmed LSN `json:"confirmed"` // told the source
+	Source    LSN `json:"source"`    // newest the source has told us
+}
+
+// Outage is a retry window that runs.
+type Outage struct {
+	Kind              FaultKind `json:"kind"`
+	Since             time.Time `json:"since"`
+	WindowLeftSeconds float64   `json:"windowLeftSeconds"`
+	Error             string    `json:"error"`
+}
+
+// CutoverNote tells how the last cutover attempt went or goes.
+type CutoverNote struct {
+	Step    string    `json:"step"` // gates fence marker drain verify sequences open done aborted
+	Since   time.Time `json:"since"`
+	Message string    `json:"message,omitempty"`
+}
+
+// TableStatus is one line of `tables`.
+type TableStatus struct {
+	Table        string    `json:"table"`
+	Stage        Stage     `json:"stage"`
+	Mode         TableMode `json:"mode"`
+	Key          []string  `json:"key"`
+	Chunks       Amount    `json:"chunks"`
+	Rows         Amount    `json:"rows"`
+	Bytes        Amount    `json:"bytes"`
+	Conflicts    int64     `json:"conflicts"`
+	Verification string    `json:"verification,omitempty"`
+	Error        string    `json:"error,omitempty"`
+}
+
+// Beat is what a running step reports in its heartbeats; zero fields are not known to that step.
+type Beat struct {
+	Step       string    `json:"step"`
+	At         time.Time `json:"at"`
+	Message    string    `json:"message,omitempty"`
+	Done       int64     `json:"done,omitempty"` // units of the step: objects, chunks, indexes, tables compared
+	Total      int64     `json:"total,omitempty"`
+	Rows       int64     `json:"rows,omitempty"`
+	RowsTotal  int64     `json:"rowsTotal,omitempty"`
+	Bytes      int64     `json:"bytes,omitempty"`
+	BytesTotal int64     `json:"bytesTotal,omitempty"`
+
+	Tables      *TableCounts `json:"tables,omitempty"`
+	Changes     int64        `json:"changes,omitempty"`
+	LSN         *Positions   `json:"lsn,omitempty"`
+	Latency     Duration     `json:"latency,omitempty"`
+	WALRetained int64        `json:"walRetained,omitempty"`
+	Fault       *Fault       `json:"fault,omitempty"` // what the step is waiting out by itself
+}

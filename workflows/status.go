@@ -1,0 +1,72 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// status is the workflow's part of what a user sees; the starter adds what running steps last reported.
+func (m *run) status() migration.Status {
+	status := migration.Status{
+		ID: m.spec.ID, Name: m.spec.Name, Phase: m.Phase, Paused: m.Paused, Attention: m.Attention,
+		State: m.stateName(), Phases: m.Phases, Actions: m.actions(), Precheck: m.Check, Cutover: m.Note,
+		LastError: m.Last, Report: m.Report,
+	}
+	status.Tables.Total = m.Plan.Tables
+	status.Rows.Total, status.Bytes.Total = m.Plan.Rows, m.Plan.Bytes
+	if !m.Phase.Before(migration.PhaseCatchup) {
+		status.Tables.Copied = m.Plan.Tables
+	}
+	if o := m.longest(); o != nil && !m.Phase.Ended() {
+		since, _ := o.clock(o.Last.Kind, m.Windows)
+		status.Outage = &migration.Outage{
+			Kind: o.Last.Kind, Since: *since, Error: o.Last.Error(),
+			WindowLeftSeconds: o.left(workflow.Now(m.ctx), m.Windows).Round(time.Second).Seconds(),
+		}
+	}
+	return status
+}
+
+func (m *run) stateName() string {
+	switch {
+	case m.Phase.Ended():
+		return string(m.Phase)
+	case m.Attention != nil:
+		return "attention"
+	case m.Paused:
+		return "paused"
+	case len(m.Outages) > 0:
+		return "retrying"
+	}
+	return "running"
+}
+
+func (m *run) note(step, message string) {
+	m.Note = &migration.CutoverNote{Step: step, Since: workflow.Now(m.ctx), Message: message}
+	m.describe()
+}
+
+// describe writes the live page that Temporal's UI shows for a workflow.
+func (m *run) describe() {
+	var page strings.Builder
+	fmt.Fprintf(&page, "**%s** — %s, phase **%s**\n\n", m.spec.Name, m.stateName(), m.Phase)
+	for _, phase := range m.Phases {
+		fmt.Fprintf(&page, "- %s: %s\n", phase.Name, phase.State)
+	}
+	if m.Attention != nil {
+		fmt.Fprintf(&page, "\nNeeds a person: %s\n\n`%s`\n", m.Attention.Fault.Error(), m.Attention.Command)
+	}
+	if m.Note != nil {
+		fmt.Fprintf(&page, "\nCutover: %s %s\n", m.Note.Step, m.Note.Message)
+	}
+	if m.Last != nil {
+		fmt.Fprintf(&page, "\nLast error: %s\n", m.Last.Error())
+	}
+	fmt.Fprintf(&page, "\nYou can: %s\n", strings.Join(m.actions(), ", "))
+	workflow.SetCurrentDetails(m.ctx, page.String())
+}

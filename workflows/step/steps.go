@@ -1,0 +1,204 @@
+package step
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Precheck looks at both servers and changes nothing. A second call looks again.
+var Precheck = Activity[PrecheckIn, migration.CheckResult]{
+	Name: "Precheck", Summary: "check both servers", Options: long(),
+}
+
+// PrecheckIn says which ignorable alerts do not block.
+type PrecheckIn struct {
+	In
+	Ignore []string `json:"ignore,omitempty"`
+}
+
+// Prepare creates ledger, publications and slot, each recorded before it is made. A second call finds them.
+var Prepare = Activity[In, PrepareOut]{
+	Name: "Prepare", Summary: "create ledger, publications and slot", Options: long(),
+}
+
+// PrepareOut is where the stream will begin.
+type PrepareOut struct {
+	Slot   string        `json:"slot"`
+	Start  migration.LSN `json:"start"`
+	Tables int           `json:"tables"`
+}
+
+// Schema creates what stands before the data: types, functions, tables without keys, views. A second call goes on
+// with the objects that are not done.
+var Schema = Activity[SchemaIn, SchemaOut]{
+	Name: "Schema", Summary: "create objects before the data", Options: long(),
+}
+
+// Constraints creates unique indexes, foreign keys, triggers and policies. A second call goes on with the rest.
+var Constraints = Activity[SchemaIn, SchemaOut]{
+	Name: "Constraints", Summary: "create unique indexes, foreign keys and triggers", Options: long(),
+}
+
+// SchemaIn says whether objects that failed before are left out (onObjectFailure: skip, or a person said so).
+type SchemaIn struct {
+	In
+	SkipFailed bool `json:"skipFailed,omitempty"`
+}
+
+// SchemaOut counts objects.
+type SchemaOut struct {
+	migration.ObjectCounts
+	Deferred int `json:"deferred,omitempty"` // left for the opening: rules on tables; all of it without the replica role
+}
+
+// Plan cuts the tables into chunks and writes them into the ledger. A second call finds them.
+var Plan = Activity[In, PlanOut]{
+	Name: "Plan", Summary: "cut tables into chunks", Options: long(),
+}
+
+// PlanOut is how much there is to copy.
+type PlanOut struct {
+	Tables int   `json:"tables"`
+	Chunks int   `json:"chunks"`
+	Rows   int64 `json:"rows"`  // estimate
+	Bytes  int64 `json:"bytes"` // heap and TOAST on the source
+	Lanes  int   `json:"lanes"` // how many Copy steps to run at once
+}
+
+// Copy claims chunks and tables until none is left. Several lanes run at once, on any workers. A second attempt at a
+// lane ends what is left of the first and claims on.
+var Copy = Activity[CopyIn, CopyOut]{
+	Name: "Copy", Summary: "copy chunks", Options: long(),
+}
+
+// CopyIn names the lane; only one attempt at a lane works at a time.
+type CopyIn struct {
+	In
+	Lane int `json:"lane"`
+}
+
+// CopyOut is what this lane's last attempt did.
+type CopyOut struct {
+	Chunks int64 `json:"chunks"`
+	Rows   int64 `json:"rows"`
+	Bytes  int64 `json:"bytes"`
+}
+
+// Stream applies changes until its goal. It reports position, rows and latency in heartbeats; cancelled, it finishes
+// its batch and returns where it stands.
+var Stream = Activity[StreamIn, StreamOut]{
+	Name: "Stream", Summary: "apply changes", Options: long(),
+}
+
+// StreamGoal says when Stream is done.
+type StreamGoal string
+
+const (
+	UntilCancelled StreamGoal = ""
+	UntilExact     StreamGoal = "exact"  // every table's band is closed
+	UntilSteady    StreamGoal = "steady" // the gates of an automatic cutover hold
+	UntilMarker    StreamGoal = "marker" // all that was committed before this step began is applied
+	Held           StreamGoal = "held"   // paused: the connection is kept, nothing is consumed
+)
+
+// StreamIn says when to stop.
+type StreamIn struct {
+	In
+	Goal StreamGoal `json:"goal,omitempty"`
+}
+
+// StreamOut is where the stream stands, and whether its goal was reached.
+type StreamOut struct {
+	Applied migration.LSN `json:"applied"`
+	Reached bool          `json:"reached"`
+	Changes int64         `json:"changes"`
+}
+
+// Watch looks after the slot while nothing is consumed: retained WAL, lease, and whether the slot still lives. It ends
+// when cancelled.
+var Watch = Activity[In, struct{}]{
+	Name: "Watch", Summary: "watch the slot", Options: long(),
+}
+
+// Cutover applies changes, waits for the gates, fences the source, drains to a marker, compares, sets sequences and
+// opens the target. One attempt holds the fence; a later attempt begins by finding out whether the target was opened.
+// Any fault before the opening lifts the fence and comes back as not-ready.
+var Cutover = Activity[In, CutoverOut]{
+	Name: "Cutover", Summary: "move writes to the target", Options: long(),
+}
+
+// CutoverOut is the evidence of the cutover.
+type CutoverOut struct {
+	Opened       time.Time           `json:"opened"`
+	WriteBlocked migration.Duration  `json:"writeBlocked"`
+	Verified     string              `json:"verified"`
+	Verdicts     []migration.Verdict `json:"verdicts,omitempty"` // tables that differ, and those copied again
+	Sequences    int                 `json:"sequences"`
+	Changes      int64               `json:"changes"`
+	Notes        []string            `json:"notes,omitempty"`
+}
+
+// Settle ends an incremental migration without cutover: sequences are set, deferred objects created. A second call
+// does the same.
+var Settle = Activity[In, SettleOut]{
+	Name: "Settle", Summary: "set sequences", Options: long(),
+}
+
+// SettleOut counts what was set.
+type SettleOut struct {
+	Sequences int      `json:"sequences"`
+	Notes     []string `json:"notes,omitempty"`
+}
+
+// Cleanup removes our slot, publications and settings from the source, and marks the ledger. A second call finds
+// nothing left to do.
+var Cleanup = Activity[CleanupIn, CleanupOut]{
+	Name: "Cleanup", Summary: "remove slot and publications", Options: long(),
+}
+
+// CleanupIn says how the migration ended and how much goes.
+type CleanupIn struct {
+	In
+	End      migration.Phase `json:"end"`
+	KeepSlot bool            `json:"keepSlot,omitempty"`
+	Ledger   bool            `json:"ledger,omitempty"` // remove our rows too; the schema goes with the last migration
+}
+
+// CleanupOut is what could not be removed, each with the command that removes it.
+type CleanupOut struct {
+	Owed []string `json:"owed,omitempty"`
+}
+
+// Summary reads the report's figures from the ledger.
+var Summary = Activity[In, migration.Report]{
+	Name: "Summary", Summary: "write the report", Options: long(),
+}
+
+// Probe connects to a server once. Its retry policy is the connection window: the workflow sets ScheduleToClose to
+// what is left of it.
+var Probe = Activity[ProbeIn, struct{}]{
+	Name: "Probe", Summary: "wait for the server",
+	Options: workflow.ActivityOptions{
+		StartToCloseTimeout: 15 * time.Second,
+		WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:        time.Second,
+			BackoffCoefficient:     1.5,
+			MaximumInterval:        ProbeIntervalMax,
+			NonRetryableErrorTypes: []string{"PanicError", string(migration.FaultInvalid)},
+		},
+	},
+}
+
+// ProbeIntervalMax bounds how late a repaired server is noticed. It is the part of the window that ScheduleToClose
+// cuts off, so it stays small against the shortest window.
+const ProbeIntervalMax = 10 * time.Second
+
+// ProbeIn names both endpoints; both must answer.
+type ProbeIn struct {
+	Spec migration.Spec `json:"spec"`
+}

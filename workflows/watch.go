@@ -1,0 +1,56 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+	"github.com/pgdts/pgdts/workflows/step"
+)
+
+// startWatch looks after the slot in the background, from the moment there is one: retained WAL and the lease.
+func (m *run) startWatch() {
+	if m.watch != nil || m.Phase == migration.PhaseStopping {
+		return
+	}
+	ctx, cancel := workflow.WithCancel(m.ctx)
+	done, settle := workflow.NewFuture(m.ctx)
+	m.watch, m.watched = cancel, done
+	workflow.GoNamed(ctx, laneWatch, func(ctx workflow.Context) {
+		defer settle.Set(nil, nil)
+		m.lane(ctx, laneWatch).watching()
+	})
+}
+
+func (m *run) endWatch() {
+	if m.watch == nil {
+		return
+	}
+	m.watch()
+	_ = m.watched.Get(m.ctx, nil)
+	m.watch = nil
+}
+
+// watching keeps the step running until its context ends. An unreachable server is waited for by a probe and fails
+// nothing: the windows belong to the steps that need the server.
+func (l *lane) watching() {
+	for l.ctx.Err() == nil {
+		err := step.Watch.Start(l.ctx, l.in, "").Get(l.ctx, nil)
+		if l.ctx.Err() != nil || err == nil {
+			continue
+		}
+		fault, _ := faultOf(err)
+		switch migration.Policy[fault.Kind] {
+		case migration.RetryConnection, migration.RetryOther:
+			probe := step.Probe
+			probe.Options.ScheduleToCloseTimeout = l.Windows.Connection.D()
+			_ = probe.Start(l.ctx, step.ProbeIn{Spec: l.spec}, "").Get(l.ctx, nil)
+			_ = workflow.Sleep(l.ctx, backoffMax)
+		case migration.Ask:
+			if l.ask(fault) != nil {
+				return
+			}
+		default:
+			return // fenced: the steps that write find out by themselves
+		}
+	}
+}
