@@ -104,9 +104,7 @@ var errContinue = errors.New("continue as new")
 // run goes from phase to phase until one has no successor.
 func (m *run) run(in Input) (migration.Report, error) {
 	for !m.Phase.Ended() {
-		if !m.Phase.Before(migration.PhaseSchema) {
-			m.startWatch()
-		}
+		m.watchIfIdle()
 		next, err := m.phase()
 		switch {
 		case errors.Is(err, errContinue):

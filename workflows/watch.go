@@ -7,9 +7,19 @@ import (
 	"github.com/pgdts/pgdts/workflows/step"
 )
 
-// startWatch looks after the slot in the background, from the moment there is one: retained WAL and the lease.
+// watchIfIdle looks after the slot in the background while nothing is read from it: retained WAL and the lease. In the
+// other phases the stream does so itself.
+func (m *run) watchIfIdle() {
+	switch m.Phase {
+	case migration.PhaseSchema, migration.PhaseCopy, migration.PhaseConstraints:
+		m.startWatch()
+	default:
+		m.endWatch()
+	}
+}
+
 func (m *run) startWatch() {
-	if m.watch != nil || m.Phase == migration.PhaseStopping {
+	if m.watch != nil {
 		return
 	}
 	ctx, cancel := workflow.WithCancel(m.ctx)

@@ -183,7 +183,7 @@ func (c *client) operate(ctx context.Context, tx pgx.Tx) error {
 }
 
 // conflict tells what concurrent writers do to each other and what ends only the savepoint.
-func conflict(code string) bool { return code == "23505" || code == "23503" }
+func conflict(code string) bool { return code == "23505" || code == "23503" || code == "23P01" }
 
 func (c *client) commitPrepared(ctx context.Context, conn *pgx.Conn) error {
 	gid := fmt.Sprintf("load-%d-%d-%d", c.config.Seed, c.id, c.seq)

@@ -58,6 +58,7 @@ install_with_apt() {
   local status=0
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$package" || status=$?
   as_root rm "$no_cluster"
+  as_root rmdir --ignore-fail-on-non-empty "$settings"
   return "$status"
 }
 

@@ -53,6 +53,9 @@ func (p Phase) Ended() bool { return p == PhaseFinished || p == PhaseStopped || 
 // Before reports whether p comes before other in the order of work. Phases outside that order come last.
 func (p Phase) Before(other Phase) bool { return p.order() < other.order() }
 
+// After reports whether p comes after other in the order of work.
+func (p Phase) After(other Phase) bool { return other.Before(p) }
+
 func (p Phase) order() int {
 	for i, phase := range Phases {
 		if phase == p {

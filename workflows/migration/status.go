@@ -29,6 +29,9 @@ type Status struct {
 	Precheck  *CheckResult `json:"precheck,omitempty"`
 	Cutover   *CutoverNote `json:"cutover,omitempty"`
 	Report    *Report      `json:"report,omitempty"`
+
+	Doing      string `json:"doing,omitempty"`      // what a running step last said of itself
+	WorkerAway bool   `json:"workerAway,omitempty"` // no worker answered: only what Temporal knows
 }
 
 // Attention is something that only a person can decide.

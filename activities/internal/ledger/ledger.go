@@ -37,10 +37,15 @@ func Create(ctx context.Context, conn *pgx.Conn) error {
 	})
 }
 
+// ledgerExists asks the catalog: to_regclass is an error for a role that may not use the schema.
+const ledgerExists = `
+select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+               where n.nspname = 'dts_sync' and c.relname = 'migration')`
+
 // Exists reports whether the ledger's schema is there at all.
 func Exists(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var exists bool
-	err := conn.QueryRow(ctx, "select to_regclass('dts_sync.migration') is not null").Scan(&exists)
+	err := conn.QueryRow(ctx, ledgerExists).Scan(&exists)
 	return exists, err
 }
 

@@ -17,8 +17,9 @@ create table if not exists dts_sync.migration (
     planned         boolean not null default false,
     schema_created  boolean not null default false,
     changes         bigint not null default 0,  -- applied by the stream
-    fenced_at       timestamptz,
+    fenced_at       timestamptz,                -- something of ours on the source may refuse writes since
     opened_at       timestamptz,                -- the tombstone: from here on nobody of us writes
+    evidence        jsonb,                      -- what the cutover leaves for the report; commits with opened_at
     ended           text,                       -- finished stopped failed
     created_at      timestamptz not null default now(),
     notes           jsonb not null default '[]'
@@ -63,6 +64,7 @@ create table if not exists dts_sync.chunk (
     migration text not null,
     relid     oid not null,
     no        int not null,
+    ord       bigint not null default 0,        -- the order of claiming: largest table first
     lo        text[],                           -- half-open key range [lo, hi); null = unbounded
     hi        text[],
     bytes_est bigint not null default 0,
@@ -80,6 +82,9 @@ create table if not exists dts_sync.chunk (
     foreign key (migration, relid) references dts_sync.tbl on delete cascade
 );
 
+create index if not exists tbl_copied on dts_sync.tbl (migration, est_bytes desc, relid) where stage = 'copied';
+create index if not exists chunk_todo on dts_sync.chunk (migration, ord) where state = 'todo';
+
 create table if not exists dts_sync.progress (
     migration text primary key references dts_sync.migration on delete cascade,
     end_lsn   pg_lsn not null,                  -- end of the last applied commit; the slot is confirmed to here, never beyond
@@ -92,17 +97,20 @@ create table if not exists dts_sync.object (
     no        int not null,                     -- position in the dump
     dump_id   int not null,
     depends   int[] not null default '{}',
-    section   text not null,                    -- before key index constraint after opening
+    section   text not null,                    -- before key index constraint opening after
     kind      text not null,                    -- pg_dump's description: TABLE, FK CONSTRAINT, …
     schema    text not null default '',
     name      text not null,
     relid     oid,                              -- the table it belongs to, for keys and indexes
+    locks     oid[] not null default '{}',      -- tables that its DDL locks; objects with none in common run at once
     ddl       text not null,
     state     text not null default 'pending',  -- pending done failed skipped
     sqlstate  text,
     message   text,
     primary key (migration, no)
 );
+
+create index if not exists object_relid on dts_sync.object (migration, relid);
 
 create table if not exists dts_sync.conflict (
     migration text not null references dts_sync.migration on delete cascade,

@@ -29,7 +29,7 @@ func Fault(side migration.Side, op, object string, err error) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		fault.SQLState = pgErr.Code
-		fault.Message = pgErr.Message // without Detail, which may carry row values
+		fault.Message = withoutValues(pgErr) // and without Detail, which carries values too
 		if fault.Object == "" {
 			fault.Object = objectOf(pgErr)
 		}
@@ -38,6 +38,15 @@ func Fault(side migration.Side, op, object string, err error) error {
 		}
 	}
 	return fault
+}
+
+// withoutValues is the server's sentence. Errors about data (class 22) quote the value that they refuse.
+func withoutValues(e *pgconn.PgError) string {
+	first, last := strings.IndexByte(e.Message, '"'), strings.LastIndexByte(e.Message, '"')
+	if !strings.HasPrefix(e.Code, "22") || first == last {
+		return e.Message
+	}
+	return e.Message[:first] + `"…"` + e.Message[last+1:]
 }
 
 func objectOf(e *pgconn.PgError) string {
@@ -50,13 +59,14 @@ func objectOf(e *pgconn.PgError) string {
 
 func kindOf(err error) migration.FaultKind {
 	var pgErr *pgconn.PgError
+	var connectErr *pgconn.ConnectError
+	connecting := errors.As(err, &connectErr)
 	if errors.As(err, &pgErr) {
-		return kindOfState(pgErr.Code)
+		return kindOfState(pgErr.Code, connecting)
 	}
 	var netErr net.Error
-	var connectErr *pgconn.ConnectError
 	switch {
-	case errors.As(err, &connectErr), errors.As(err, &netErr), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+	case connecting, errors.As(err, &netErr), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded), pgconn.SafeToRetry(err), isClosed(err):
 		return migration.FaultConnection
 	}
@@ -69,14 +79,16 @@ func isClosed(err error) bool {
 	return errors.As(err, &lock)
 }
 
-func kindOfState(code string) migration.FaultKind {
+func kindOfState(code string, connecting bool) migration.FaultKind {
 	switch {
 	case strings.HasPrefix(code, "08"), // connection exception
 		code == "57P01", code == "57P02", code == "57P03", code == "57P05", // shut down, crash, starting up, idle time-out
 		code == "53300", // too many connections
 		code == "25P03", code == "25P04":
 		return migration.FaultConnection
-	case strings.HasPrefix(code, "28"), code == "3D000":
+	case strings.HasPrefix(code, "28"), code == "3D000",
+		code == "57P04",               // the database was dropped
+		code == "55000" && connecting: // the database takes no connections
 		return migration.FaultUnauthorized
 	case code == "42501":
 		return migration.FaultPrivilege

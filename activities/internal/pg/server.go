@@ -76,7 +76,34 @@ func NewServer(side migration.Side, endpoint migration.Endpoint, secrets Secrets
 	for name, value := range settings {
 		config.RuntimeParams[name] = value
 	}
+	config.AfterConnect = withoutTimeouts
 	return &Server{Side: side, endpoint: endpoint, config: config}, nil
+}
+
+// withoutTimeouts lifts the time-outs that older servers do not know and would refuse as startup parameters. A limit
+// that an administrator set for a role must not end a copy or a paused stream.
+func withoutTimeouts(ctx context.Context, conn *pgconn.PgConn) error {
+	var statement string
+	if major := majorOf(conn.ParameterStatus("server_version")); major >= 14 {
+		statement = "set idle_session_timeout = 0"
+		if major >= 17 {
+			statement += "; set transaction_timeout = 0"
+		}
+	}
+	if statement == "" {
+		return nil
+	}
+	return conn.Exec(ctx, statement).Close()
+}
+
+// majorOf reads "15.18 (Debian …)", "17beta1".
+func majorOf(version string) int {
+	digits := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
+	if digits < 0 {
+		digits = len(version)
+	}
+	major, _ := strconv.Atoi(version[:digits])
+	return major
 }
 
 // redact keeps a parse error from quoting the connection string.
@@ -151,7 +178,7 @@ func (s *Server) Connect(ctx context.Context, application string) (*pgx.Conn, er
 	config.RuntimeParams["application_name"] = application
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, s.Fault("connect", "", err)
+		return nil, s.refused("connect to", err)
 	}
 	return conn, nil
 }
@@ -173,7 +200,7 @@ func (s *Server) Replication(ctx context.Context, application string, wrap func(
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &config)
 	if err != nil {
-		return nil, s.Fault("connect for replication", "", err)
+		return nil, s.refused("connect for replication to", err)
 	}
 	return conn, nil
 }
@@ -186,27 +213,64 @@ func (s *Server) Address() string {
 	return fmt.Sprintf("%s@%s/%s", s.config.User, net.JoinHostPort(s.config.Host, strconv.Itoa(int(s.config.Port))), s.config.Database)
 }
 
+// hosts are all that the definition names, in order: the first that answers is used.
+func (s *Server) hosts() (hosts, ports []string) {
+	add := func(host string, port uint16) {
+		text := strconv.Itoa(int(port))
+		for i := range hosts {
+			if hosts[i] == host && ports[i] == text {
+				return // the same host again, without TLS
+			}
+		}
+		hosts, ports = append(hosts, host), append(ports, text)
+	}
+	add(s.config.Host, s.config.Port)
+	for _, fallback := range s.config.Fallbacks {
+		add(fallback.Host, fallback.Port)
+	}
+	return hosts, ports
+}
+
+// passed are the parameters of a connection string that libpq programs take from the environment. Those with true are
+// files.
+var passed = []struct {
+	parameter, variable string
+	file                bool
+}{
+	{"sslmode", "PGSSLMODE", false},
+	{"sslrootcert", "PGSSLROOTCERT", true},
+	{"sslcert", "PGSSLCERT", true},
+	{"sslkey", "PGSSLKEY", true},
+	{"target_session_attrs", "PGTARGETSESSIONATTRS", false},
+	{"service", "PGSERVICE", false},
+	{"servicefile", "PGSERVICEFILE", true},
+}
+
 // Environment is what libpq programs (pg_dump) need to reach this database, on top of os.Environ(). The password
 // travels in the environment because process arguments are visible to other users.
 func (s *Server) Environment() []string {
+	hosts, ports := s.hosts()
 	env := []string{
-		"PGHOST=" + s.config.Host,
-		"PGPORT=" + strconv.Itoa(int(s.config.Port)),
+		"PGHOST=" + strings.Join(hosts, ","),
+		"PGPORT=" + strings.Join(ports, ","),
 		"PGUSER=" + s.config.User,
 		"PGDATABASE=" + s.config.Database,
 		"PGPASSWORD=" + s.config.Password,
 		"PGCONNECT_TIMEOUT=" + strconv.Itoa(int(connectTimeout.Seconds())),
 	}
-	parsed, _ := url.Parse(connString(s.endpoint))
-	for key, name := range map[string]string{
-		"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
-	} {
-		if value := parsed.Query().Get(key); value != "" {
-			if key != "sslmode" {
-				value, _ = filepath.Abs(value)
-			}
-			env = append(env, name+"="+value)
+	parsed, err := url.Parse(connString(s.endpoint))
+	if err != nil {
+		return env
+	}
+	for _, p := range passed {
+		value := parsed.Query().Get(p.parameter)
+		if value == "" {
+			continue
 		}
+		if absolute, err := filepath.Abs(value); err == nil && p.file && value != "system" {
+			value = absolute // the program may run in another directory
+		}
+		env = append(env, p.variable+"="+value)
 	}
 	return env
 }

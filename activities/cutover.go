@@ -1,0 +1,52 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/pgdts/pgdts/activities/internal/cutover"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/workflows/migration"
+	"github.com/pgdts/pgdts/workflows/step"
+)
+
+func (s *session) cutover() cutover.Config {
+	return cutover.Config{
+		Source: s.source, Target: s.target, Spec: s.Spec, Run: s.Run, Report: s.report, Logger: s.logger,
+	}
+}
+
+func (s *session) ending() cutover.CleanupConfig {
+	return cutover.CleanupConfig{Source: s.source, Target: s.target, ID: s.Spec.ID, Logger: s.logger}
+}
+
+// cutOver moves the writes.
+func cutOver(ctx context.Context, s *session) (step.CutoverOut, error) {
+	evidence, err := cutover.Run(ctx, s.cutover())
+	return step.CutoverOut{
+		Opened: evidence.Opened, WriteBlocked: evidence.WriteBlocked, Verified: evidence.Verified,
+		Verdicts: evidence.Verdicts, Sequences: evidence.Sequences, Changes: evidence.Changes, Notes: evidence.Notes,
+	}, err
+}
+
+// settle ends an incremental migration that is not cut over.
+func settle(ctx context.Context, s *session) (step.SettleOut, error) {
+	evidence, err := cutover.Settle(ctx, s.cutover())
+	return step.SettleOut{Sequences: evidence.Sequences, Notes: evidence.Notes}, err
+}
+
+// cleanup removes what is ours from the source and marks the ledger.
+func cleanup(ctx context.Context, s *session, in step.CleanupIn) (step.CleanupOut, error) {
+	config := s.ending()
+	config.End, config.KeepSlot, config.RemoveLedger = in.End, in.KeepSlot, in.Ledger
+	owed, err := cutover.Cleanup(ctx, config)
+	return step.CleanupOut{Owed: owed}, err
+}
+
+// summary reads the figures of the report.
+func summary(ctx context.Context, s *session) (report migration.Report, err error) {
+	err = s.withLedger(ctx, s.Spec.ID.Session("report", 0), func(l ledger.Ledger) error {
+		report, err = l.Report(ctx)
+		return s.target.Fault("read ledger of", string(s.Spec.ID), err)
+	})
+	return report, err
+}

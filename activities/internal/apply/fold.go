@@ -1,0 +1,297 @@
+package apply
+
+import (
+	"context"
+
+	"github.com/pgdts/pgdts/activities/internal/wal"
+)
+
+// kind is what a statement does to its rows. The values are in the order in which a table's statements run.
+type kind byte
+
+const (
+	remove kind = iota // delete by key
+	change             // set columns other than the key
+	move               // set the key, and columns
+	insert
+	put // insert, or set what is there
+)
+
+func (k kind) String() string {
+	return [...]string{"delete", "update", "key change", "insert", "upsert"}[k]
+}
+
+// action is a set of rows of one table that one statement can treat.
+type action struct {
+	table  *table
+	kind   kind
+	absent string // columns whose values are not known, as a bit set; "" = none
+	rows   []rowChange
+	expect int64 // rows that it must hit; uncounted when converging
+}
+
+// rowChange is one row of an action: at finds it, image is what it becomes.
+type rowChange struct{ at, image row }
+
+// uncounted is the expectation of statements that converge.
+const uncounted = -1
+
+// state is what the changes of one key have come to.
+type state byte
+
+const (
+	inserted state = iota // was not there
+	updated               // was there
+	deleted               // was there
+	replaced              // was there, was deleted, is there
+	nothing               // was not there, is not there
+	moved                 // was there under another key; nothing more can be folded into it
+	refused
+)
+
+// folding is the state after an insertion, an update, a deletion. Where the source cannot have had such a change, it is
+// refused: the state is written first, and the change meets what is there.
+var folding = [...][3]state{
+	inserted: {refused, inserted, nothing},
+	updated:  {refused, updated, deleted},
+	deleted:  {replaced, refused, refused},
+	replaced: {refused, replaced, deleted},
+	nothing:  {inserted, refused, refused},
+	moved:    {refused, refused, refused},
+}
+
+func next(s state, op wal.Op) state {
+	switch op {
+	case wal.Insert:
+		return folding[s][0]
+	case wal.Update:
+		return folding[s][1]
+	}
+	return folding[s][2]
+}
+
+func first(op wal.Op) state {
+	switch op {
+	case wal.Insert:
+		return inserted
+	case wal.Update:
+		return updated
+	}
+	return deleted
+}
+
+// fold gathers the changes of one table, one entry per key.
+type fold struct {
+	table   *table
+	index   map[string]int
+	entries []entry
+	scratch []byte
+	groups  []action
+	listed  bool // in the walk's order
+}
+
+type entry struct {
+	state state
+	band  bool // any of its changes was in the band
+	rowChange
+}
+
+func newFold(t *table) *fold { return &fold{table: t, index: map[string]int{}} }
+
+// add takes a change in, or reports that what was gathered must be written first. An empty fold takes everything except
+// a key change in the band with values that were not sent, which is not for folds.
+func (f *fold) add(e event) bool {
+	if f.table.inOrder() {
+		return f.queue(e)
+	}
+	from := f.find(e.at)
+	if !e.moved {
+		return f.merge(from, e)
+	}
+	if string(f.scratch) == f.newKey(e.image) { // equal keys, different texts: the text is set like any column
+		return f.merge(from, e)
+	}
+	to := f.find(e.image)
+	if e.band {
+		return f.split(from, to, e)
+	}
+	if from >= 0 || to >= 0 {
+		return false
+	}
+	f.append(e.at, entry{state: moved, rowChange: rowChange{e.at, e.image}})
+	f.index[f.newKey(e.image)] = len(f.entries) - 1
+	return true
+}
+
+// find looks an entry up by the key of an image, and leaves the key in scratch.
+func (f *fold) find(image row) int {
+	f.scratch, _ = f.table.appendKey(f.scratch[:0], image)
+	if i, ok := f.index[string(f.scratch)]; ok {
+		return i
+	}
+	return -1
+}
+
+func (f *fold) newKey(image row) string {
+	key, _ := f.table.appendKey(nil, image)
+	return string(key)
+}
+
+func (f *fold) append(key row, e entry) {
+	f.scratch, _ = f.table.appendKey(f.scratch[:0], key)
+	f.index[string(f.scratch)] = len(f.entries)
+	f.entries = append(f.entries, e)
+}
+
+// merge folds a change into entry i, or makes an entry when i is none.
+func (f *fold) merge(i int, e event) bool {
+	if i < 0 {
+		f.append(e.at, entry{state: first(e.op), band: e.band, rowChange: rowChange{e.at, e.image}})
+		return true
+	}
+	old := &f.entries[i]
+	state := next(old.state, e.op)
+	if state == refused {
+		return false
+	}
+	if e.op == wal.Update && old.image != nil {
+		e.image = fill(e.image, old.image)
+	}
+	old.state, old.band, old.image = state, old.band || e.band, e.image
+	return true
+}
+
+// split is a key change in the band: the old key is deleted, the new one written in full.
+func (f *fold) split(from, to int, e event) bool {
+	if from >= 0 && next(f.entries[from].state, wal.Delete) == refused ||
+		to >= 0 && next(f.entries[to].state, wal.Insert) == refused {
+		return false
+	}
+	return f.merge(from, event{op: wal.Delete, band: true, at: e.at}) &&
+		f.merge(to, event{op: wal.Insert, band: true, at: e.image, image: e.image})
+}
+
+// queue is for tables where nothing folds: one change at a time, except that insertions in a row go together.
+func (f *fold) queue(e event) bool {
+	last := len(f.entries) - 1
+	if last >= 0 && (f.entries[last].state != inserted || e.op != wal.Insert || e.band || f.entries[last].band) {
+		return false
+	}
+	change := rowChange{e.at, e.image}
+	switch {
+	case e.moved && e.band:
+		f.entries = append(f.entries, entry{state: deleted, band: true, rowChange: rowChange{at: e.at}},
+			entry{state: inserted, band: true, rowChange: rowChange{e.image, e.image}})
+	case e.moved:
+		f.entries = append(f.entries, entry{state: moved, rowChange: change})
+	case f.table.keyless() && e.op == wal.Update && len(f.table.fixed) > 0: // which cannot be set
+		f.entries = append(f.entries, entry{state: deleted, rowChange: rowChange{at: e.at}},
+			entry{state: inserted, rowChange: rowChange{e.image, e.image}})
+	default:
+		f.entries = append(f.entries, entry{state: first(e.op), band: e.band, rowChange: change})
+	}
+	return true
+}
+
+// flush hands out what was gathered, in the order delete, update, key change, insert, upsert, and empties the fold. The
+// keys differ, so that any order gives the same rows; this one lets most unique values go before they are taken.
+func (f *fold) flush(ctx context.Context, to executor) error {
+	for i := range f.entries {
+		f.group(&f.entries[i])
+	}
+	defer f.reset()
+	for k := remove; k <= put; k++ {
+		for i := range f.groups {
+			if f.groups[i].kind != k {
+				continue
+			}
+			if err := to.do(ctx, f.groups[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keptEntries is how much room a fold keeps for the next batch: many tables may each have had a large one.
+const keptEntries = 4096
+
+func (f *fold) reset() {
+	if cap(f.entries) > keptEntries {
+		f.entries, f.index = nil, map[string]int{}
+	}
+	clear(f.index)
+	clear(f.entries)
+	f.entries = f.entries[:0]
+	clear(f.groups)
+	f.groups = f.groups[:0]
+}
+
+func (f *fold) group(e *entry) {
+	kind, each := e.write()
+	mask := ""
+	if e.image != nil && kind != remove {
+		mask = absent(e.image)
+	}
+	for i := range f.groups {
+		g := &f.groups[i]
+		if g.kind == kind && g.absent == mask && g.each() == each {
+			g.rows = append(g.rows, e.rowChange)
+			g.expect += max(each, 0)
+			return
+		}
+	}
+	f.groups = append(f.groups, action{table: f.table, kind: kind, absent: mask, rows: []rowChange{e.rowChange}, expect: each})
+}
+
+// each is how many rows one row of the action hits: 1, 0, or uncounted.
+func (a action) each() int64 { return min(a.expect, 1) }
+
+// write says how an entry is written, and how many rows that must hit.
+func (e *entry) write() (kind, int64) {
+	if e.band {
+		return e.converge(), uncounted
+	}
+	switch e.state {
+	case inserted:
+		return insert, 1
+	case updated, replaced: // a replaced row is updated in full: deleting it could cascade
+		return change, 1
+	case moved:
+		return move, 1
+	case nothing:
+		return remove, 0
+	}
+	return remove, 1
+}
+
+// converge is for the band, where no state before is certain: a deletion stays one even after an insertion, a full image
+// is an upsert, and a partial one changes the row if it is there; if it is not, a later change of the band removes it.
+func (e *entry) converge() kind {
+	switch {
+	case e.state == deleted || e.state == nothing:
+		return remove
+	case e.state == updated && partial(e.image):
+		return change
+	}
+	return put
+}
+
+// absent is a bit set of the values that an image lacks, or "".
+func absent(image row) string {
+	var set []byte
+	for i := range image {
+		if image[i].Kind != wal.Unchanged {
+			continue
+		}
+		if set == nil {
+			set = make([]byte, (len(image)+7)/8)
+		}
+		set[i/8] |= 1 << (i % 8)
+	}
+	return string(set)
+}
+
+func isAbsent(set string, column int) bool {
+	return set != "" && set[column/8]&(1<<(column%8)) != 0
+}

@@ -1,0 +1,81 @@
+package bulk
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Config is what a copy needs. Zero fields take their defaults.
+type Config struct {
+	Spec           migration.Spec
+	Source, Target *pg.Server
+	Log            *zap.Logger // nil: silent
+
+	// ChunkBytes is how much of a table, TOAST included, one transaction copies. Default 64 MB, ceiling 256 MB: a chunk
+	// is what a killed worker loses, and while it runs the table's lock lets no ALTER TABLE pass.
+	ChunkBytes int64
+	// ChunksMax bounds the chunks of a table by making them larger, up to the ceiling. Default 4096.
+	ChunksMax int
+	// StallMax is how long a COPY may move no byte before the attempt is given up. Default 5 minutes.
+	StallMax time.Duration
+	// LockTimeout is how long a chunk waits for its table's lock. Default 5 seconds.
+	LockTimeout time.Duration
+	// GuardMax is how long an attempt waits for the source to show what the slot's snapshot saw, and to flush its log.
+	// Default 30 seconds.
+	GuardMax time.Duration
+}
+
+const chunkBytesMax = 256 << 20
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	fill(&c.ChunkBytes, 64<<20)
+	fill(&c.ChunksMax, 4096)
+	fill(&c.StallMax, 5*time.Minute)
+	fill(&c.LockTimeout, 5*time.Second)
+	fill(&c.GuardMax, 30*time.Second)
+	c.ChunkBytes = min(c.ChunkBytes, chunkBytesMax)
+	return c
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// lanes is how many Run at once are worth while for that many chunks.
+func (c Config) lanes(chunks int) int {
+	lanes := c.Spec.Parallel.Copy
+	if lanes == 0 {
+		lanes = max(2, runtime.NumCPU())
+	}
+	return max(1, min(lanes, chunks))
+}
+
+// builders is how many tables are indexed while there are chunks to copy.
+func (c Config) builders() int {
+	if c.Spec.Parallel.Index > 0 {
+		return c.Spec.Parallel.Index
+	}
+	return max(1, runtime.NumCPU()/2)
+}
+
+// Finisher builds what belongs to a table whose rows are copied. Both may be called again for the same table by another
+// lane after one has died, and leave alone what is there. Their sessions carry the lane's name, so that a later attempt
+// can end them.
+type Finisher interface {
+	// Key builds the identity key.
+	Key(ctx context.Context, relid uint32) error
+	// Indexes builds the indexes that are not unique.
+	Indexes(ctx context.Context, relid uint32) error
+}

@@ -1,0 +1,32 @@
+// Package bulk copies tables as they are, without a long transaction on the source and without losing or doubling a
+// row, whoever dies meanwhile.
+//
+// Plan cuts each table into key ranges. Lanes (Run) claim them one by one; a chunk is copied like this:
+//
+//	target: begin; Guard; lock the chunk's row                              (1)
+//	source: begin repeatable read read only; lock the table; take (S, L)    (2)
+//	source: S includes S0? same table as planned? same server?
+//	source ── COPY out ──► 256 KB buffers ──► COPY in ── target             (3)
+//	source: WAL is flushed beyond L; commit                                 (4)
+//	target: chunk := done, S, L, rows; commit                               (5)
+//
+// S is a snapshot, L the insert position read after it, S0 the snapshot that the slot exported. What each transaction
+// of the stream means for a table is decided from the smallest and the greatest S of its chunks alone.
+//
+//	I1  S ⊇ S0: a transaction that committed before the slot's start may still look unfinished to a snapshot taken later
+//	    (it waits for a synchronous standby); the stream does not carry it, so a chunk must not miss it.
+//	I2  the table is locked before S is taken: TRUNCATE and rewriting ALTER TABLE are not MVCC-safe, and an older
+//	    snapshot would find an empty table without any error.
+//	I3  L is flushed, seen from the session that took S: after a crash of the source unflushed transaction ids are
+//	    handed out again, and the stream would skip the new owners' changes as already copied. Only a session that lived
+//	    from (2) to (4) proves that no crash lay between.
+//	I4  rows and "done" commit together; the chunk's row is locked throughout, so of two attempts one writes.
+//	I5  snapshots of one primary are totally ordered by inclusion; chunks that are not came from two servers. A standby's
+//	    snapshot does not list what runs, so a server in recovery is refused.
+//	I6  a table without a key that can be trusted is one chunk: one snapshot, no band.
+//
+// A process that dies at (1) to (4) leaves nothing but a counted attempt; after (5) it leaves a chunk that is done. A
+// frozen process holds its chunk's lock until the next attempt at its lane ends its sessions (ledger.Enter). When the
+// last chunk of a table is done, a lane claims the table and builds key and plain indexes; one that dies there is known
+// by its old token, and another lane takes the table over. Every lane stays until all tables are finished.
+package bulk

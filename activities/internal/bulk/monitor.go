@@ -1,0 +1,62 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+const reportEvery = 2 * time.Second
+
+// monitor reports how far all lanes are and renews the lease, in a session of its own because the worker's are busy. A
+// target that does not answer it ends the attempt. It returns when ctx ends.
+func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error {
+	conn, err := w.config.Target.Connect(ctx, w.lane.Session())
+	if err != nil {
+		return ended(ctx, err)
+	}
+	defer pg.Close(conn)
+	book := ledger.Ledger{ID: w.lane.ID, Conn: conn}
+	for {
+		if err := book.Renew(ctx, w.lane.Run); err != nil {
+			return ended(ctx, w.config.Target.Fault("renew the lease on", string(w.lane.ID), err))
+		}
+		beat, err := w.beat(ctx, book)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		report(beat)
+		if err := sleep(ctx, reportEvery); err != nil {
+			return nil
+		}
+	}
+}
+
+// ended drops an error that the end of the work has caused.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (w *worker) beat(ctx context.Context, book ledger.Ledger) (migration.Beat, error) {
+	p, err := book.CopyProgress(ctx)
+	if err != nil {
+		return migration.Beat{}, w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+	}
+	beat := migration.Beat{
+		At: time.Now(), Message: fmt.Sprintf("%d of %d chunks copied", p.ChunksDone, p.Chunks),
+		Done: p.ChunksDone, Total: p.Chunks, Rows: p.Rows, RowsTotal: p.RowsTotal,
+		Bytes: min(p.BytesDone+w.inFlight.Load(), p.BytesTotal), BytesTotal: p.BytesTotal, Tables: &p.Tables,
+	}
+	if p.FailedAt != nil {
+		beat.Fault = migration.NewFault(migration.FaultOther, "copy", "", errors.New(p.Error), "")
+	}
+	return beat, nil
+}

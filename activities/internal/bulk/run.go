@@ -1,0 +1,299 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgdts/pgdts/activities/internal/failpoint"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Copied is what one attempt at a lane has done.
+type Copied struct {
+	Chunks int64
+	Rows   int64
+	Bytes  int64 // of the COPY streams
+}
+
+// idle is how long a lane without work waits before it looks again.
+const idle = 200 * time.Millisecond
+
+// Run copies chunks and finishes tables until every table of the migration is finished, also those of lanes that have
+// died. A statement that fails is recorded at its chunk or table and tried again, while others go on, until
+// spec.Retry.Other has passed since its first failure. Any other fault ends Run; a later attempt goes on where it was.
+// report is called by one goroutine at a time, every few seconds.
+func Run(ctx context.Context, config Config, lane ledger.Lane, finisher Finisher, report func(migration.Beat)) (Copied, error) {
+	w := &worker{config: config.withDefaults(), lane: lane, finisher: finisher}
+	defer w.close()
+	if err := w.open(ctx); err != nil {
+		return Copied{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { // ends with the work, or when the target no longer answers
+		return w.monitor(ctx, report)
+	})
+	group.Go(func() error {
+		defer cancel()
+		return w.work(ctx)
+	})
+	err := group.Wait()
+	return w.done, err
+}
+
+// worker is one attempt at a lane.
+type worker struct {
+	config   Config
+	lane     ledger.Lane
+	finisher Finisher
+
+	source, target *pgx.Conn
+	main           ledger.Migration
+	tables         map[uint32]ledger.Table
+
+	done     Copied
+	inFlight atomic.Int64 // bytes of the chunk being copied
+}
+
+func (w *worker) close() {
+	pg.Close(w.source)
+	pg.Close(w.target)
+}
+
+// open connects, ends what an earlier attempt left on the source, and reads the plan.
+func (w *worker) open(ctx context.Context) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if err := w.lane.TerminateEarlier(ctx, w.source); err != nil {
+		return w.config.Source.Fault("end earlier sessions", "", err)
+	}
+	tables, err := ledger.Ledger{ID: w.lane.ID, Conn: w.target}.Tables(ctx)
+	if err != nil {
+		return w.config.Target.Fault("read tables of", string(w.lane.ID), err)
+	}
+	w.tables = map[uint32]ledger.Table{}
+	for _, t := range tables {
+		w.tables[t.OID] = t
+	}
+	return nil
+}
+
+// connect opens the sessions that are not open: a copy that failed half-way closes the source's.
+func (w *worker) connect(ctx context.Context) (err error) {
+	if w.target == nil || w.target.IsClosed() {
+		if w.target, err = w.config.Target.Connect(ctx, w.lane.Session()); err != nil {
+			return err
+		}
+		// Claims and notes may be lost with the target: they would be made again. What must not asks for more by itself.
+		if _, err := w.target.Exec(ctx, "set synchronous_commit = off"); err != nil {
+			return w.config.Target.Fault("set up session", "", err)
+		}
+		// Triggers of tables that were there before are not for copied rows. Where the right is missing they fire.
+		if _, err := pg.TryReplicaRole(ctx, w.target); err != nil {
+			return w.config.Target.Fault("set replica role", "", err)
+		}
+		if w.main, err = (ledger.Ledger{ID: w.lane.ID, Conn: w.target}).Read(ctx); err != nil {
+			return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+		}
+		if w.main.StartSnapshot.IsZero() || w.main.SystemID == "" || !w.main.Planned {
+			return migration.Faultf(migration.FaultBug, "copy", string(w.lane.ID), "slot or plan are not in the ledger")
+		}
+	}
+	if w.source != nil && !w.source.IsClosed() {
+		return nil
+	}
+	if w.source, err = w.config.Source.Connect(ctx, w.lane.Session()); err != nil {
+		return err
+	}
+	if err := w.sameServer(ctx); err != nil {
+		return err
+	}
+	// Lanes are the parallelism; a chunk's query must not multiply it.
+	_, err = w.source.Exec(ctx, "set max_parallel_workers_per_gather = 0")
+	return w.config.Source.Fault("set up session", "", err)
+}
+
+// work goes on until all tables are finished. A lane without work waits: it is there to take over what another leaves.
+func (w *worker) work(ctx context.Context) error {
+	for {
+		if err := w.connect(ctx); err != nil {
+			return err
+		}
+		worked, err := w.step(ctx)
+		if err != nil {
+			return err
+		}
+		if worked {
+			continue
+		}
+		left, err := w.book().Unfinished(ctx)
+		if err != nil {
+			return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+		}
+		if left == 0 {
+			return nil
+		}
+		if err := sleep(ctx, idle); err != nil {
+			return err
+		}
+	}
+}
+
+// step does one piece of work, if there is any. Tables are finished while others are copied, but not by so many lanes
+// that the copy stands still.
+func (w *worker) step(ctx context.Context) (bool, error) {
+	worked, err := w.finishTable(ctx, w.config.builders())
+	if !worked && err == nil {
+		worked, err = w.nextChunk(ctx)
+	}
+	if !worked && err == nil {
+		worked, err = w.finishTable(ctx, math.MaxInt32)
+	}
+	if !worked && err == nil {
+		worked, err = w.complete(ctx, 0)
+	}
+	return worked, err
+}
+
+func (w *worker) book() ledger.Ledger { return ledger.Ledger{ID: w.lane.ID, Conn: w.target} }
+
+// nextChunk copies a chunk that is due. The attempt is counted before it begins, so that one that kills the process
+// counts too.
+func (w *worker) nextChunk(ctx context.Context) (bool, error) {
+	var c ledger.Chunk
+	var found bool
+	err := w.write(ctx, func(tx pgx.Tx) (err error) {
+		c, found, err = ledger.ClaimChunk(ctx, tx, w.lane)
+		return err
+	})
+	if err != nil || !found {
+		return false, w.config.Target.Fault("claim a chunk", "", err)
+	}
+	err = w.copyChunk(ctx, c)
+	switch {
+	case errors.Is(err, errTaken):
+		return true, nil
+	case err != nil:
+		return true, w.endure(ctx, err, func(tx pgx.Tx, message string) (time.Duration, error) {
+			return ledger.FailChunk(ctx, tx, w.lane.ID, c, message)
+		})
+	}
+	_, err = w.complete(ctx, c.RelID)
+	return true, err
+}
+
+// complete notes which tables have no undone chunk left.
+func (w *worker) complete(ctx context.Context, relid uint32) (bool, error) {
+	var n int
+	err := w.write(ctx, func(tx pgx.Tx) (err error) {
+		n, err = ledger.Complete(ctx, tx, w.lane.ID, relid)
+		return err
+	})
+	return n > 0, w.config.Target.Fault("complete tables of", string(w.lane.ID), err)
+}
+
+// finishTable builds key and plain indexes of a copied table.
+func (w *worker) finishTable(ctx context.Context, others int) (bool, error) {
+	var relid uint32
+	var found bool
+	err := w.write(ctx, func(tx pgx.Tx) (err error) {
+		relid, found, err = ledger.ClaimTable(ctx, tx, w.lane, others)
+		return err
+	})
+	if err != nil || !found {
+		return false, w.config.Target.Fault("claim a table", "", err)
+	}
+	t := w.tables[relid]
+	if err := w.finish(ctx, t); err != nil {
+		err = named(w.config.Target.Fault("finish", t.Name.String(), err), t.Name.String())
+		return true, w.endure(ctx, err, func(tx pgx.Tx, message string) (time.Duration, error) {
+			return ledger.FailTable(ctx, tx, w.lane, relid, message)
+		})
+	}
+	w.config.Log.Info("table finished", zap.String(migration.KeyMigration, string(w.lane.ID)), zap.String(migration.KeyTable, t.Name.String()))
+	return true, nil
+}
+
+func (w *worker) finish(ctx context.Context, t ledger.Table) error {
+	if err := failpoint.Hit(failpoint.TableIndex); err != nil {
+		return err
+	}
+	if err := w.finisher.Key(ctx, t.OID); err != nil {
+		return err
+	}
+	if t.Mode != migration.ModeRoot {
+		if _, err := w.target.Exec(ctx, "analyze "+t.Name.SQL()); err != nil {
+			return err
+		}
+	}
+	if err := w.finisher.Indexes(ctx, t.OID); err != nil {
+		return err
+	}
+	return w.write(ctx, func(tx pgx.Tx) error { return ledger.FinishTable(ctx, tx, w.lane, t.OID) })
+}
+
+// endure records a failure that may pass by itself, so that everything else goes on; other faults it gives back. When
+// the object has been failing for longer than the window, so does the migration.
+func (w *worker) endure(ctx context.Context, err error, record func(pgx.Tx, string) (time.Duration, error)) error {
+	fault, ok := migration.AsFault(err)
+	if !ok || ctx.Err() != nil || fault.Kind != migration.FaultOther && fault.Kind != migration.FaultPrivilege {
+		return err
+	}
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	var outage time.Duration
+	writeErr := w.write(ctx, func(tx pgx.Tx) (err error) {
+		outage, err = record(tx, fault.Error())
+		return err
+	})
+	if writeErr != nil {
+		return w.config.Target.Fault("record a failure at", fault.Object, writeErr)
+	}
+	w.config.Log.Warn("attempt failed", zap.String(migration.KeyMigration, string(w.lane.ID)), zap.String(migration.KeyTable, fault.Object),
+		zap.Duration(migration.KeyElapsed, outage), zap.String(migration.KeySQLState, fault.SQLState), zap.Error(err))
+	if window := w.config.Spec.Retry.Other.D(); outage > window {
+		ended := migration.NewFault(migration.FaultWindow, fault.Op, fault.Object,
+			fmt.Errorf("failing for longer than retry.other (%s): %w", window, fault), fault.Hint)
+		ended.Side, ended.SQLState = fault.Side, fault.SQLState
+		ended.Message = fmt.Sprintf("failing for longer than retry.other (%s): %s", window, fault.Message)
+		return ended
+	}
+	return nil
+}
+
+// named puts an object into a fault that does not say what it was about.
+func named(err error, object string) error {
+	if fault, ok := migration.AsFault(err); ok && fault.Object == "" {
+		fault.Object = object
+	}
+	return err
+}
+
+// write runs work in a guarded transaction of the target.
+func (w *worker) write(ctx context.Context, work func(pgx.Tx) error) error {
+	tx, err := w.target.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer rollback(tx)
+	if err := w.lane.Guard(ctx, tx); err != nil {
+		return err
+	}
+	if err := work(tx); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}

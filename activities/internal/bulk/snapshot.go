@@ -1,0 +1,229 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// position is where a reading transaction stands on the source.
+type position struct {
+	snapshot migration.Snapshot
+	lsn      migration.LSN
+}
+
+// read runs work in a transaction of the source under which the table is what was planned, and returns its position.
+// When it returns without error every invariant on the source's side held until work had read its last row.
+func (w *worker) read(ctx context.Context, t ledger.Table, work func() error) (position, error) {
+	tx, at, err := w.snapshot(ctx, t)
+	if err != nil {
+		return at, err
+	}
+	defer rollback(tx)
+	if err := w.unchanged(ctx, t); err != nil {
+		return at, err
+	}
+	if err := work(); err != nil {
+		return at, err
+	}
+	if err := w.flushed(ctx, at.lsn); err != nil {
+		return at, err
+	}
+	return at, w.config.Source.Fault("end reading", t.Name.String(), tx.Commit(ctx))
+}
+
+// snapshot begins a transaction that holds the table's lock and a snapshot which sees all that the slot's did. While
+// the source still calls such a transaction running (it waits for a synchronous standby) snapshot tries again.
+func (w *worker) snapshot(ctx context.Context, t ledger.Table) (pgx.Tx, position, error) {
+	deadline := time.Now().Add(w.config.GuardMax)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		tx, at, err := w.begin(ctx, t)
+		if err != nil || at.snapshot.Includes(w.main.StartSnapshot) {
+			return tx, at, err
+		}
+		rollback(tx)
+		w.config.Log.Debug("snapshot lacked a transaction of the slot's, tried again", zap.String(migration.KeyTable, t.Name.String()))
+		if time.Now().After(deadline) {
+			return nil, at, migration.NewFault(migration.FaultOther, "read", t.Name.String(),
+				errors.New("a transaction that committed before the slot began still looks unfinished on the source"),
+				"look for commits that wait for a synchronous standby: select * from pg_stat_activity where wait_event = 'SyncRep'")
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, at, err
+		}
+	}
+}
+
+const lockAndLook = `
+select txid_current_snapshot()::text, pg_is_in_recovery(),
+       case when pg_is_in_recovery() then '0/0' else pg_current_wal_insert_lsn()::text end,
+       case when pg_is_in_recovery() then '' else pg_walfile_name(pg_current_wal_insert_lsn()) end`
+
+func (w *worker) begin(ctx context.Context, t ledger.Table) (pgx.Tx, position, error) {
+	var at position
+	tx, err := w.source.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return nil, at, w.config.Source.Fault("begin reading", t.Name.String(), err)
+	}
+	// LOCK takes no snapshot: the first query after it does.
+	_, err = tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d; lock table only %s in access share mode",
+		w.config.LockTimeout.Milliseconds(), t.Name.SQL()), pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		rollback(tx)
+		if state := pg.SQLState(err); state == "42P01" || state == "3F000" || state == "42809" {
+			return nil, at, drifted(t, "it is gone or is no table any more")
+		}
+		return nil, at, w.config.Source.Fault("lock", t.Name.String(), err)
+	}
+	if at, err = w.look(ctx, tx, t); err != nil {
+		rollback(tx)
+		return nil, at, err
+	}
+	return tx, at, nil
+}
+
+// look reads snapshot and position in one statement, and refuses a server that is not the one the slot is on.
+func (w *worker) look(ctx context.Context, tx pgx.Tx, t ledger.Table) (position, error) {
+	var at position
+	var snapshot, lsn, walFile string
+	var recovering bool
+	err := tx.QueryRow(ctx, lockAndLook).Scan(&snapshot, &recovering, &lsn, &walFile)
+	if err != nil {
+		return at, w.config.Source.Fault("take snapshot for", t.Name.String(), err)
+	}
+	if recovering {
+		return at, wrongServer(t.Name.String(), "the server is in recovery: it is a standby, whose snapshots do not list what runs")
+	}
+	if at.snapshot, err = migration.ParseSnapshot(snapshot); err != nil {
+		return at, err
+	}
+	if at.lsn, err = migration.ParseLSN(lsn); err != nil {
+		return at, err
+	}
+	return at, w.sameTimeline(walFile)
+}
+
+func (w *worker) sameTimeline(walFile string) error {
+	timeline, err := strconv.ParseUint(walFile[:min(8, len(walFile))], 16, 32)
+	if err != nil {
+		return fmt.Errorf("timeline of log file %q: %w", walFile, err)
+	}
+	if int(timeline) != w.main.Timeline {
+		return wrongServer("", fmt.Sprintf("timeline %d answers, the slot was made on timeline %d", timeline, w.main.Timeline))
+	}
+	return nil
+}
+
+// sameServer compares the system identifier once a session. A role that may not ask for it relies on the timeline.
+func (w *worker) sameServer(ctx context.Context) error {
+	var system string
+	err := w.source.QueryRow(ctx, "select system_identifier::text from pg_control_system()").Scan(&system)
+	switch {
+	case pg.SQLState(err) == "42501":
+		return nil
+	case err != nil:
+		return w.config.Source.Fault("identify", "", err)
+	case system != w.main.SystemID:
+		return wrongServer("", fmt.Sprintf("system %s answers, the slot was made on system %s", system, w.main.SystemID))
+	}
+	return nil
+}
+
+func wrongServer(object, what string) error {
+	return migration.NewFault(migration.FaultWrongServer, "read", object, errors.New(what),
+		"let the source's address lead to the server that has the slot, or start anew with: pgdts run --again")
+}
+
+// unchanged compares the table with what was planned, under the lock that keeps it from changing.
+func (w *worker) unchanged(ctx context.Context, t ledger.Table) error {
+	now, err := catalog.CurrentFingerprint(ctx, w.source, t.OID)
+	if err != nil {
+		return w.config.Source.Fault("look at", t.Name.String(), err)
+	}
+	if now != t.Fingerprint() {
+		return drifted(t, "its columns, key, name or replica identity have changed")
+	}
+	return nil
+}
+
+func drifted(t ledger.Table, what string) error {
+	return migration.NewFault(migration.FaultDrift, "read", t.Name.String(),
+		errors.New("the table is not what was planned: "+what),
+		"undo the change on the source and type: pgdts resume; or start anew with: pgdts run --again")
+}
+
+const (
+	flushWait = 500 * time.Millisecond
+	flushPoll = 10 * time.Millisecond
+)
+
+// flushed waits, in the session that took the snapshot, until the source's log is durable up to lsn. On an idle source
+// with asynchronous commits nobody might flush it for long, so after a while another session does.
+func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
+	begun, nudged := time.Now(), false
+	for {
+		var done bool
+		var walFile string
+		err := w.source.QueryRow(ctx, "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn, pg_walfile_name(pg_current_wal_insert_lsn())",
+			lsn.String()).Scan(&done, &walFile)
+		if err != nil {
+			return w.config.Source.Fault("wait for the log to be flushed", lsn.String(), err)
+		}
+		if done {
+			return w.sameTimeline(walFile)
+		}
+		if time.Since(begun) > w.config.GuardMax {
+			return migration.Faultf(migration.FaultOther, "wait for the log to be flushed", lsn.String(), "not flushed after %s", w.config.GuardMax)
+		}
+		if !nudged && time.Since(begun) > flushWait {
+			if err := w.nudge(ctx); err != nil {
+				return err
+			}
+			nudged = true
+		}
+		if err := sleep(ctx, flushPoll); err != nil {
+			return err
+		}
+	}
+}
+
+// nudge commits a logical message, for which any role has the right: the commit flushes the log. It does not wait for
+// standbys, of which one may be down.
+func (w *worker) nudge(ctx context.Context) error {
+	other, err := w.config.Source.Connect(ctx, w.lane.Session())
+	if err != nil {
+		return err
+	}
+	defer pg.Close(other)
+	_, err = other.Exec(ctx, "set synchronous_commit = local")
+	if err == nil {
+		_, err = other.Exec(ctx, "select pg_logical_emit_message(true, 'pgdts', 'flush')")
+	}
+	return w.config.Source.Fault("flush the log", "", err)
+}
+
+// rollback ends a transaction whose outcome does not matter, also when the caller's context has ended.
+func rollback(tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

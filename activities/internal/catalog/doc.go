@@ -1,0 +1,3 @@
+// Package catalog reads what is there: tables with columns, keys and replica identity, sequences, extensions, sizes.
+// It changes nothing.
+package catalog

@@ -1,0 +1,103 @@
+package cutover
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+const (
+	// pingEvery keeps the session that holds the locks alive.
+	pingEvery = time.Second
+	// silenceMax is how long the source waits for a ping before it ends the session: a frozen process must not keep the
+	// application's writers waiting.
+	silenceMax = 15 * time.Second
+)
+
+// fence is the session whose transaction holds the locks. Its zero value, and nil, hold nothing.
+type fence struct {
+	source *pg.Server
+	lost   context.CancelCauseFunc
+	tables []relation
+
+	mu      sync.Mutex
+	conn    *pgx.Conn
+	made    bool // something is recorded, and may have been made, that outlives the session
+	stop    context.CancelFunc
+	pinging sync.WaitGroup
+}
+
+func (f *fence) connect(ctx context.Context, session string) (err error) {
+	f.conn, err = f.source.Connect(ctx, session)
+	return err
+}
+
+func (f *fence) pid() uint32 { return f.conn.PgConn().PID() }
+
+// lock begins the transaction and takes the locks, or fails and leaves the transaction to be rolled back.
+func (f *fence) lock(ctx context.Context, tables []relation, timeout time.Duration) error {
+	if len(tables) == 0 {
+		_, err := f.conn.Exec(ctx, "begin")
+		return err
+	}
+	begin := fmt.Sprintf("begin; set local lock_timeout = %d; set local statement_timeout = %d; set local idle_in_transaction_session_timeout = %d",
+		timeout.Milliseconds(), lockBudget.Milliseconds(), silenceMax.Milliseconds())
+	if _, err := f.conn.Exec(ctx, begin); err != nil {
+		return err
+	}
+	if _, err := f.conn.Exec(ctx, lockStatement(tables), pgx.QueryExecModeSimpleProtocol); err != nil {
+		return err
+	}
+	// What follows must not give way any more.
+	_, err := f.conn.Exec(ctx, "set local statement_timeout = 0; set local lock_timeout = 0")
+	return err
+}
+
+func (f *fence) rollback(ctx context.Context) error {
+	_, err := f.conn.Exec(ctx, "rollback")
+	return f.source.Fault("roll back", "", err)
+}
+
+// keep pings the session until it is closed, and gives everything up when it has ended.
+func (f *fence) keep(ctx context.Context) {
+	ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
+	f.pinging.Go(func() { // ends with close, or with the session
+		for pause(ctx, pingEvery) {
+			if err := f.exec(context.WithoutCancel(ctx), "select 1"); err != nil {
+				f.lost(migration.NewFault(migration.FaultConnection, "hold the fence on", f.source.Database(), errFenceLost, ""))
+				return
+			}
+		}
+	})
+}
+
+// exec runs statements in the fence's transaction. It is safe beside the pings.
+func (f *fence) exec(ctx context.Context, sql string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, silenceMax)
+	defer cancel()
+	_, err := f.conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// close ends the session; locks that it holds go, and what it has not committed.
+func (f *fence) close() {
+	if f == nil || f.conn == nil {
+		return
+	}
+	if f.stop != nil {
+		f.stop()
+		f.pinging.Wait()
+	}
+	pg.Close(f.conn)
+}
+
+// recorded reports whether something may refuse writes when the session has ended.
+func (f *fence) recorded() bool { return f != nil && f.made }

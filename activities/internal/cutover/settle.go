@@ -1,0 +1,58 @@
+package cutover
+
+import (
+	"context"
+
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/activities/internal/schema"
+)
+
+// Settle ends the incremental phase without moving the writes: the target's sequences get the source's state, and what
+// would have disturbed the stream is created. The stream must have ended. A second call does the same again. Objects that
+// fail are a fault of kind object, unless the definition leaves them out.
+func Settle(ctx context.Context, config Config) (ledger.Evidence, error) {
+	a := &attempt{Config: config}
+	defer a.close()
+	if err := a.enter(ctx); err != nil {
+		return ledger.Evidence{}, err
+	}
+	sequences, err := catalog.Sequences(ctx, a.source)
+	if err != nil {
+		return ledger.Evidence{}, a.Source.Fault("read", "sequences", err)
+	}
+	missing, err := applySequences(ctx, a.target, a.lane, sequences, config.Spec.Cutover.SequenceMargin)
+	if err != nil {
+		return ledger.Evidence{}, a.Target.Fault("set", "sequences", err)
+	}
+	if len(missing) > 0 {
+		a.note("sequences that the target does not have: %s", some(missing))
+	}
+	a.evidence.Sequences, a.evidence.Verified = len(sequences)-len(missing), "none"
+	if err := a.createOpening(ctx); err != nil {
+		return ledger.Evidence{}, err
+	}
+	known, err := a.ledger().Read(ctx)
+	if err != nil {
+		return ledger.Evidence{}, a.Target.Fault("read ledger", string(config.Spec.ID), err)
+	}
+	a.evidence.Changes = known.Changes
+	err = a.lane.RecordEvidence(ctx, a.target, a.evidence)
+	return a.evidence, a.Target.Fault("record evidence of", string(config.Spec.ID), err)
+}
+
+// createOpening may go object by object: no stream follows that a half of them could disturb.
+func (a *attempt) createOpening(ctx context.Context) error {
+	skip := schema.Options{SkipFailed: a.Spec.Schema.OnObjectFailure == "skip"}
+	if _, _, err := schema.Create(ctx, schemaConfig(a.Config, a.lane, a.Report), schema.Opening, skip); err != nil {
+		return err
+	}
+	if err := makeAfter(ctx, a.Config, a.lane, a.Report); err != nil {
+		if pg.SQLState(err) == "" {
+			return err
+		}
+		a.note("after the end: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package cutover
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgdts/pgdts/activities/internal/bulk"
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/compare"
+	"github.com/pgdts/pgdts/activities/internal/failpoint"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// recopied is the method of a verdict on a table that was copied again under the fence.
+const recopied = "recopied"
+
+// verify compares the tables, after copying again those whose updates and deletes the stream does not carry.
+func (a *attempt) verify(ctx context.Context) error {
+	a.at(stepVerify)
+	a.say("", 0, 0)
+	tables, err := a.ledger().Tables(ctx)
+	if err != nil {
+		return a.Target.Fault("read tables of", string(a.Spec.ID), err)
+	}
+	streamed, keyless := split(tables)
+	verdicts, err := a.settleKeyless(ctx, keyless)
+	if err != nil {
+		return err
+	}
+	others, err := a.compare(ctx, streamed, compare.Method(a.Spec.Cutover.Verify))
+	if err != nil {
+		return err
+	}
+	a.evidence.Verified = string(compare.MethodOf(others))
+	if len(streamed) == 0 {
+		a.evidence.Verified = string(compare.MethodOf(verdicts))
+	}
+	if a.Spec.Cutover.Verify == string(compare.MethodAuto) {
+		a.noteCounted(others)
+	}
+	if err := a.judge(ctx, append(streamed, keyless...), append(others, verdicts...)); err != nil {
+		return err
+	}
+	return failpoint.Hit(failpoint.CutoverVerified)
+}
+
+// split tells tables whose every change is in the stream from those that may have changed unseen.
+func split(tables []ledger.Table) (streamed, keyless []ledger.Table) {
+	for _, table := range tables {
+		switch {
+		case table.Mode == migration.ModeRoot:
+		case table.Unlogged || table.Published != catalog.PublishedAll:
+			keyless = append(keyless, table)
+		default:
+			streamed = append(streamed, table)
+		}
+	}
+	return streamed, keyless
+}
+
+// compare leaves a quarter of the deadline to what comes after it.
+func (a *attempt) compare(ctx context.Context, tables []ledger.Table, method compare.Method) ([]migration.Verdict, error) {
+	definitions := make([]catalog.Table, len(tables))
+	for i, table := range tables {
+		definitions[i] = table.Table
+	}
+	budget := a.Spec.Cutover.Deadline.D()
+	if !a.blocked.IsZero() {
+		budget -= time.Since(a.blocked)
+	}
+	return compare.Verify(ctx, compare.Config{
+		Source: a.Source, Target: a.Target, Session: a.lane.Session(), Tables: definitions, Method: method,
+		Parallel: a.Spec.Parallel.Copy, Budget: max(budget*3/4, time.Millisecond),
+		Report: func(done, total int) { a.say("", done, total) },
+	})
+}
+
+func (a *attempt) noteCounted(verdicts []migration.Verdict) {
+	counted := 0
+	for _, verdict := range verdicts {
+		if verdict.Method == string(compare.MethodCounts) {
+			counted++
+		}
+	}
+	if counted > 0 {
+		a.note("%d of %d tables were compared by their number of rows only: hashing them did not fit the deadline of %s",
+			counted, len(verdicts), a.Spec.Cutover.Deadline)
+	}
+}
+
+// judge records the verdicts, and gives up when a table differs. verdicts are empty or as long as tables, in their order,
+// but for those that were not compared.
+func (a *attempt) judge(ctx context.Context, tables []ledger.Table, verdicts []migration.Verdict) error {
+	byName := map[string]uint32{}
+	for _, table := range tables {
+		byName[table.Name.String()] = table.OID
+	}
+	texts := map[uint32]string{}
+	var differ []string
+	for _, verdict := range verdicts {
+		text := verdict.Method
+		if !verdict.Equal {
+			text = "differs"
+			differ = append(differ, fmt.Sprintf("%s (%d rows on the source, %d on the target, by %s)",
+				verdict.Table, verdict.SourceRows, verdict.TargetRows, verdict.Method))
+		}
+		texts[byName[verdict.Table]] = text
+		if !verdict.Equal || verdict.Method == recopied {
+			a.evidence.Verdicts = append(a.evidence.Verdicts, verdict)
+		}
+	}
+	if err := a.lane.RecordVerdicts(ctx, a.target, texts); err != nil {
+		return a.Target.Fault("record verdicts of", string(a.Spec.ID), err)
+	}
+	if len(differ) > 0 {
+		return notReady("verify", some(differ), fmt.Sprintf("%d tables differ under the fence", len(differ)),
+			"find out who else wrote to the target; `pgdts release` and a new run copy again")
+	}
+	return nil
+}
+
+// settleKeyless makes tables equal whose updates and deletes are not in the stream: those that the source's counters, or
+// a comparison of every value, show to have changed are copied again.
+func (a *attempt) settleKeyless(ctx context.Context, tables []ledger.Table) ([]migration.Verdict, error) {
+	if len(tables) == 0 {
+		return nil, nil
+	}
+	counters, err := a.writeCounters(ctx, tables)
+	if err != nil {
+		return nil, err
+	}
+	var dirty, unknown []ledger.Table
+	for _, table := range tables {
+		if table.Published == catalog.PublishedInsert && !table.Unlogged && counters[table.OID] == table.WriteBase {
+			unknown = append(unknown, table)
+		} else {
+			dirty = append(dirty, table)
+		}
+	}
+	compared, err := a.compare(ctx, unknown, compare.MethodHash)
+	if err != nil {
+		return nil, err
+	}
+	var verdicts []migration.Verdict
+	for i, verdict := range compared {
+		if verdict.Equal {
+			verdicts = append(verdicts, verdict)
+		} else {
+			dirty = append(dirty, unknown[i])
+		}
+	}
+	for i, table := range dirty {
+		a.say("copying "+table.Name.String()+" again", i, len(dirty))
+		verdict, err := a.copyAgain(ctx, table)
+		if err != nil {
+			return nil, err
+		}
+		verdicts = append(verdicts, verdict)
+	}
+	return verdicts, nil
+}
+
+const readCounters = `
+select coalesce(string_agg(oid || ' ' || pg_stat_get_tuples_updated(oid) + pg_stat_get_tuples_deleted(oid), ','), '')
+from unnest($1::oid[]) oid`
+
+// writeCounters counts updates and deletes since the source's statistics began.
+func (a *attempt) writeCounters(ctx context.Context, tables []ledger.Table) (map[uint32]int64, error) {
+	oids := make([]uint32, len(tables))
+	for i, table := range tables {
+		oids[i] = table.OID
+	}
+	var list string
+	if err := a.source.QueryRow(ctx, readCounters, oids).Scan(&list); err != nil {
+		return nil, a.Source.Fault("read counters", "", err)
+	}
+	counters := map[uint32]int64{}
+	for _, pair := range strings.Split(list, ",") {
+		oid, count, _ := strings.Cut(pair, " ")
+		key, err := strconv.ParseUint(oid, 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		if counters[uint32(key)], err = strconv.ParseInt(count, 10, 64); err != nil {
+			return nil, err
+		}
+	}
+	return counters, nil
+}
+
+func (a *attempt) copyAgain(ctx context.Context, table ledger.Table) (migration.Verdict, error) {
+	source, err := a.Source.Connect(ctx, a.lane.Session())
+	if err != nil {
+		return migration.Verdict{}, err
+	}
+	defer pg.Close(source)
+	target, err := a.Target.Connect(ctx, a.lane.Session())
+	if err != nil {
+		return migration.Verdict{}, err
+	}
+	defer pg.Close(target)
+	if _, err := pg.TryReplicaRole(ctx, target); err != nil {
+		return migration.Verdict{}, a.Target.Fault("set session_replication_role", "", err)
+	}
+	if _, err := source.Exec(ctx, "begin"); err != nil {
+		return migration.Verdict{}, a.Source.Fault("begin", "", err)
+	}
+	config := bulk.Config{Spec: a.Spec, Source: a.Source, Target: a.Target, Log: a.Logger}
+	rows, err := bulk.CopyUnderFence(ctx, config, source, target, a.lane, table)
+	if err != nil {
+		return migration.Verdict{}, err
+	}
+	a.Logger.Info("copied a table again under the fence", zap.Stringer(migration.KeyTable, table.Name), zap.Int64(migration.KeyRows, rows))
+	return migration.Verdict{Table: table.Name.String(), Equal: true, SourceRows: rows, TargetRows: rows, Method: recopied}, nil
+}

@@ -1,0 +1,336 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Chunk is a half-open range [Low, High) of a table's key; nil is unbounded. Bounds are text in the canonical settings,
+// compared by the source alone.
+type Chunk struct {
+	RelID     uint32
+	No        int
+	Low, High []string
+	Bytes     int64 // estimate, heap and TOAST on the source
+	Attempts  int
+}
+
+const insertTable = `
+insert into dts_sync.tbl (migration, relid, schema, name, mode, stage, published, key, def, fingerprint, est_rows, est_bytes, writes_base)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+
+const insertChunk = `
+insert into dts_sync.chunk (migration, relid, no, ord, lo, hi, bytes_est) values ($1, $2, $3, $4, $5, $6, $7)`
+
+// WritePlan records tables and chunks and marks the migration as planned. Chunks of the largest table are claimed first,
+// so that the copy does not end with one lane at work. The transaction is the caller's, and has called Guard.
+func WritePlan(ctx context.Context, tx pgx.Tx, id migration.ID, tables []Table, chunks []Chunk) error {
+	batch := &pgx.Batch{}
+	size := map[uint32]int64{}
+	for _, t := range tables {
+		size[t.OID] = t.Bytes
+		def, err := json.Marshal(t.Table)
+		if err != nil {
+			return err
+		}
+		key := t.Key
+		if key == nil {
+			key = []string{}
+		}
+		batch.Queue(insertTable, id, t.OID, t.Name.Schema, t.Name.Name, t.Mode, t.Stage, t.Published, key, def,
+			t.Fingerprint(), t.Rows, t.Bytes, t.WriteBase)
+	}
+	ordered := slices.SortedStableFunc(slices.Values(chunks), func(a, b Chunk) int {
+		return cmp.Or(cmp.Compare(size[b.RelID], size[a.RelID]), cmp.Compare(a.RelID, b.RelID))
+	})
+	for i, c := range ordered {
+		batch.Queue(insertChunk, id, c.RelID, c.No, i, c.Low, c.High, c.Bytes)
+	}
+	batch.Queue("update dts_sync.migration set planned = true where id = $1", id)
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// reservation keeps two lanes from counting an attempt at the same chunk in the moment between ClaimChunk and LockChunk.
+const reservation = 2 * time.Second
+
+const claimChunk = `
+update dts_sync.chunk c set attempts = attempts + 1, token = $2, retry_at = clock_timestamp() + $3::interval
+where (c.migration, c.relid, c.no) = (
+    select migration, relid, no from dts_sync.chunk
+    where migration = $1 and state = 'todo' and (retry_at is null or retry_at <= clock_timestamp())
+    order by ord limit 1 for update skip locked)
+returning relid, no, lo, hi, bytes_est, attempts`
+
+// ClaimChunk counts an attempt at the next chunk that is due, of the largest table first. It passes over chunks that
+// somebody works on, and never waits. The claim binds nobody: LockChunk, in the transaction that copies, does.
+func ClaimChunk(ctx context.Context, tx pgx.Tx, lane Lane) (Chunk, bool, error) {
+	var c Chunk
+	err := tx.QueryRow(ctx, claimChunk, lane.ID, lane.Token, reservation.String()).
+		Scan(&c.RelID, &c.No, &c.Low, &c.High, &c.Bytes, &c.Attempts)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c, false, nil
+	}
+	return c, err == nil, err
+}
+
+const lockChunk = `
+select true from dts_sync.chunk where migration = $1 and relid = $2 and no = $3 and state = 'todo' for update`
+
+// LockChunk takes the chunk's row until the transaction ends, so that of two attempts one writes. False when it is done,
+// or when somebody else has it: then the transaction has failed. It waits a moment, because a claim that looks for
+// another chunk may hold the row until it has seen that this one is reserved.
+func LockChunk(ctx context.Context, tx pgx.Tx, id migration.ID, c Chunk) (bool, error) {
+	var locked bool
+	batch := &pgx.Batch{}
+	batch.Queue("set local lock_timeout = '1s'")
+	batch.Queue(lockChunk, id, c.RelID, c.No).QueryRow(func(row pgx.Row) error { return row.Scan(&locked) })
+	batch.Queue("set local lock_timeout = 0")
+	err := tx.SendBatch(ctx, batch).Close()
+	if errors.Is(err, pgx.ErrNoRows) || pg.SQLState(err) == "55P03" {
+		return false, nil
+	}
+	return locked, err
+}
+
+// Copied is what a chunk's transaction has written, and under which snapshot it was read.
+type Copied struct {
+	Snapshot migration.Snapshot
+	LSN      migration.LSN // insert position read after the snapshot, flushed on the source
+	Rows     int64
+	Bytes    int64 // of the COPY stream
+}
+
+const finishChunk = `
+update dts_sync.chunk set state = 'done', snap = $4, snap_lsn = $5::text::pg_lsn, rows = $6, bytes = $7, token = $8,
+       failed_at = null, retry_at = null, error = null
+where migration = $1 and relid = $2 and no = $3 and state = 'todo'`
+
+// FinishChunk marks the chunk as done, in the transaction that wrote its rows (I1).
+func FinishChunk(ctx context.Context, tx pgx.Tx, lane Lane, c Chunk, done Copied) error {
+	tag, err := tx.Exec(ctx, finishChunk, lane.ID, c.RelID, c.No, done.Snapshot.String(), done.LSN.String(), done.Rows,
+		done.Bytes, lane.Token)
+	if err == nil && tag.RowsAffected() != 1 {
+		return migration.Faultf(migration.FaultBug, "finish chunk", "", "the chunk's row was done although it was locked")
+	}
+	return err
+}
+
+// failChunk doubles the pause with the age of the outage: one second at first, thirty at most.
+const failChunk = `
+update dts_sync.chunk c set failed_at = coalesce(failed_at, clock_timestamp()), error = $4,
+       retry_at = clock_timestamp() + greatest('1 s', least('30 s', clock_timestamp() - coalesce(failed_at, clock_timestamp())))
+where (migration, relid, no) = (
+    select migration, relid, no from dts_sync.chunk
+    where migration = $1 and relid = $2 and no = $3 and state = 'todo' for update skip locked)
+returning extract(epoch from clock_timestamp() - failed_at)::float8`
+
+// FailChunk records why an attempt failed and when the next is due, by the target's clock. It returns how long the
+// chunk has been failing; 0 when somebody else works on it already.
+func FailChunk(ctx context.Context, tx pgx.Tx, id migration.ID, c Chunk, message string) (time.Duration, error) {
+	return outage(tx.QueryRow(ctx, failChunk, id, c.RelID, c.No, message))
+}
+
+func outage(row pgx.Row) (time.Duration, error) {
+	var seconds float64
+	err := row.Scan(&seconds)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return time.Duration(seconds * float64(time.Second)), err
+}
+
+const completeTable = `
+select t.relid, array_agg(c.snap), (array_agg(c.snap_lsn order by c.snap_lsn desc))[1]::text
+from (select relid from dts_sync.tbl t
+      where migration = $1 and stage = 'planned' and mode <> 'root'%s
+        and not exists (select from dts_sync.chunk c where c.migration = $1 and c.relid = t.relid and c.state <> 'done')
+      for update skip locked) t
+join dts_sync.chunk c on c.migration = $1 and c.relid = t.relid
+group by t.relid`
+
+// Complete moves tables without an undone chunk to StageCopied: all of them, or the one named. Two lanes that finish
+// the last two chunks at once each see the other's as undone, so lanes without work call it for all tables.
+func Complete(ctx context.Context, tx pgx.Tx, id migration.ID, relid uint32) (int, error) {
+	only := ""
+	if relid != 0 {
+		only = fmt.Sprintf(" and relid = %d", relid)
+	}
+	rows, err := tx.Query(ctx, fmt.Sprintf(completeTable, only), pgx.QueryExecModeExec, id)
+	if err != nil {
+		return 0, err
+	}
+	type complete struct {
+		RelID uint32
+		Snaps []string
+		High  string
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[complete])
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range tables {
+		least, greatest, err := Extremes(t.Snaps)
+		if err != nil {
+			return 0, err
+		}
+		_, err = tx.Exec(ctx, `update dts_sync.tbl set stage = 'copied', smin = $3, smax = $4, hi_lsn = $5::text::pg_lsn
+			where migration = $1 and relid = $2`, id, t.RelID, least.String(), greatest.String(), t.High)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return len(tables), nil
+}
+
+// Extremes finds the smallest and the greatest of snapshots by inclusion. Snapshots of one primary are totally ordered;
+// two that are not came from different histories, and nothing that follows from them can be trusted.
+func Extremes(texts []string) (least, greatest migration.Snapshot, err error) {
+	for i, text := range texts {
+		snapshot, err := migration.ParseSnapshot(text)
+		if err != nil {
+			return least, greatest, err
+		}
+		if i == 0 {
+			least, greatest = snapshot, snapshot
+			continue
+		}
+		switch {
+		case snapshot.Includes(greatest):
+			greatest = snapshot
+		case !greatest.Includes(snapshot):
+			return least, greatest, errUnordered(greatest, snapshot)
+		}
+		switch {
+		case least.Includes(snapshot):
+			least = snapshot
+		case !snapshot.Includes(least):
+			return least, greatest, errUnordered(least, snapshot)
+		}
+	}
+	return least, greatest, nil
+}
+
+func errUnordered(a, b migration.Snapshot) error {
+	return migration.NewFault(migration.FaultWrongServer, "order snapshots", a.String()+" and "+b.String(),
+		errors.New("neither includes the other: the chunks were read from different servers"),
+		"start anew with: pgdts run --again")
+}
+
+// claimTable takes over what a dead attempt claimed: one whose token is no longer the newest of its lane. The roots of
+// partition trees wait for all tables, because their keys are made of the leaves'.
+const claimTable = `
+update dts_sync.tbl t set finisher = $2
+where (t.migration, t.relid) = (
+    select t.migration, t.relid from dts_sync.tbl t
+    where t.migration = $1 and t.stage = 'copied' and (t.retry_at is null or t.retry_at <= clock_timestamp())
+      and (t.finisher is null or t.finisher = $2 or not exists (
+          select from dts_sync.lane l where l.migration = $1 and t.finisher = $4 || l.lane || '/' || l.token))
+      and (t.mode <> 'root' or not exists (
+          select from dts_sync.tbl o where o.migration = $1 and o.mode <> 'root' and o.stage in ('planned', 'copied')))
+      and (select count(*) from dts_sync.tbl o where o.migration = $1 and o.stage = 'copied' and o.finisher <> $2) < $3
+    order by t.est_bytes desc, t.relid
+    limit 1 for update of t skip locked)
+returning relid`
+
+// ClaimTable takes a copied table whose key and indexes are not built, unless that many others are being built already.
+func ClaimTable(ctx context.Context, tx pgx.Tx, lane Lane, others int) (uint32, bool, error) {
+	var relid uint32
+	err := tx.QueryRow(ctx, claimTable, lane.ID, lane.Session(), others, "pgdts/"+lane.ID.Short()+"/").Scan(&relid)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	return relid, err == nil, err
+}
+
+const finishTable = `
+update dts_sync.tbl set stage = case mode when 'root' then 'exact' else 'band' end,
+       finisher = null, failed_at = null, retry_at = null, error = null
+where migration = $1 and relid = $2 and finisher = $3 and stage = 'copied'`
+
+// FinishTable moves a table whose key and indexes are built on to StageBand, and a root, which has no rows, to
+// StageExact. A table of one snapshot has an empty band, but it is in it until the stream has passed the snapshot: only
+// then may the applier stop asking whether the copy saw a transaction.
+func FinishTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32) error {
+	if _, err := tx.Exec(ctx, "set local synchronous_commit = on"); err != nil {
+		return err
+	}
+	tag, err := tx.Exec(ctx, finishTable, lane.ID, relid, lane.Session())
+	if err == nil && tag.RowsAffected() != 1 {
+		return migration.Faultf(migration.FaultFenced, "finish table", "", "another lane has taken it over")
+	}
+	return err
+}
+
+const failTable = `
+update dts_sync.tbl set finisher = null, failed_at = coalesce(failed_at, clock_timestamp()), error = $4,
+       retry_at = clock_timestamp() + greatest('1 s', least('30 s', clock_timestamp() - coalesce(failed_at, clock_timestamp())))
+where migration = $1 and relid = $2 and finisher = $3
+returning extract(epoch from clock_timestamp() - failed_at)::float8`
+
+// FailTable is FailChunk for the key and the indexes of a table; it gives the claim back.
+func FailTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32, message string) (time.Duration, error) {
+	return outage(tx.QueryRow(ctx, failTable, lane.ID, relid, lane.Session(), message))
+}
+
+// CopyProgress is how far all lanes together are.
+type CopyProgress struct {
+	Tables                migration.TableCounts
+	Chunks, ChunksDone    int64
+	Rows, RowsTotal       int64
+	BytesDone, BytesTotal int64 // in the plan's estimates, so that the end is 100 percent
+	Error                 string
+	FailedAt              *time.Time
+}
+
+const readCopyProgress = `
+select (select count(*) from dts_sync.tbl where migration = $1),
+       (select count(*) from dts_sync.tbl where migration = $1 and stage <> 'planned'),
+       (select count(*) from dts_sync.tbl where migration = $1 and stage = 'exact'),
+       (select coalesce(sum(est_rows), 0)::bigint from dts_sync.tbl where migration = $1),
+       count(*), count(*) filter (where state = 'done'), coalesce(sum(rows), 0)::bigint,
+       coalesce(sum(bytes_est) filter (where state = 'done'), 0)::bigint, coalesce(sum(bytes_est), 0)::bigint
+from dts_sync.chunk where migration = $1`
+
+const readFailing = `
+select failed_at, error from (
+    select failed_at, error from dts_sync.chunk where migration = $1 and failed_at is not null and state = 'todo'
+    union all
+    select failed_at, error from dts_sync.tbl where migration = $1 and failed_at is not null) f
+order by failed_at limit 1`
+
+// CopyProgress sums up the copy.
+func (l Ledger) CopyProgress(ctx context.Context) (CopyProgress, error) {
+	var p CopyProgress
+	batch := &pgx.Batch{}
+	batch.Queue(readCopyProgress, l.ID).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&p.Tables.Total, &p.Tables.Copied, &p.Tables.Exact, &p.RowsTotal, &p.Chunks, &p.ChunksDone,
+			&p.Rows, &p.BytesDone, &p.BytesTotal)
+	})
+	batch.Queue(readFailing, l.ID).QueryRow(func(row pgx.Row) error {
+		if err := row.Scan(&p.FailedAt, &p.Error); !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		return nil // nothing is failing
+	})
+	err := l.Conn.SendBatch(ctx, batch).Close()
+	p.RowsTotal = max(p.RowsTotal, p.Rows)
+	return p, err
+}
+
+// Unfinished counts the tables before StageBand.
+func (l Ledger) Unfinished(ctx context.Context) (int, error) {
+	var n int
+	err := l.Conn.QueryRow(ctx, "select count(*) from dts_sync.tbl where migration = $1 and stage in ('planned', 'copied')",
+		l.ID).Scan(&n)
+	return n, err
+}

@@ -1,0 +1,113 @@
+package precheck
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+type candidate struct {
+	OID   uint32
+	Index string
+}
+
+// readCandidates finds the indexes that a replica identity could use, the smallest first.
+const readCandidates = `
+select distinct on (i.indrelid) i.indrelid, x.relname::text
+from pg_index i
+join pg_class x on x.oid = i.indexrelid
+join pg_am m on m.oid = x.relam
+where i.indrelid = any ($1) and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
+  and m.amname = 'btree'
+  and not exists (select from pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey) and not a.attnotnull)
+order by i.indrelid, i.indnatts, x.relname`
+
+func tablesWithoutKey(ctx context.Context, l *look) (finding, error) {
+	tables, err := l.tables(ctx)
+	if err != nil {
+		return finding{}, err
+	}
+	var without []catalog.Table
+	var oids []uint32
+	for _, table := range tables {
+		if table.Kind == "r" && !table.Unlogged && table.Published(migration.InsertOnly) == catalog.PublishedInsert {
+			without, oids = append(without, table), append(oids, table.OID)
+		}
+	}
+	if len(without) == 0 {
+		return passed("every table has one"), nil
+	}
+	candidates, err := rows[candidate](ctx, l.source, readCandidates, oids)
+	if err != nil {
+		return finding{}, err
+	}
+	found := count(len(without), "table") + " without a key that tells rows apart: " + list(sized(without))
+	fix := identities(without, candidates)
+	switch l.Spec.WithoutKey {
+	case migration.Refuse:
+		return failed(fix, "%s; withoutKey is refuse", found), nil
+	case migration.FullIdentity:
+		return notice(fix, "%s; their REPLICA IDENTITY is set to FULL for the time of the migration", found), nil
+	}
+	return notice(fix, "%s; inserts are carried over as they come, and a table with updates or deletes is copied again under the fence", found), nil
+}
+
+func sized(tables []catalog.Table) []string {
+	names := make([]string, len(tables))
+	for i, table := range tables {
+		names[i] = fmt.Sprintf("%s (%s)", table.Name, size(table.Bytes))
+	}
+	return names
+}
+
+func identities(tables []catalog.Table, candidates []candidate) string {
+	index := map[uint32]string{}
+	for _, c := range candidates {
+		index[c.OID] = c.Index
+	}
+	var lines []string
+	for _, table := range tables {
+		if name, ok := index[table.OID]; ok {
+			lines = append(lines, fmt.Sprintf("alter table %s replica identity using index %s;", table.Name.SQL(), migration.Quote(name)))
+		} else {
+			lines = append(lines, fmt.Sprintf("alter table %s add primary key (…);", table.Name.SQL()))
+		}
+	}
+	return statements(lines)
+}
+
+type deferrable struct {
+	Schema, Name, Constraint string
+	Index                    string // another index that can stand in, or ""
+}
+
+const readDeferrable = `
+select n.nspname::text, c.relname::text, k.conname::text, coalesce((
+    select x.relname::text from pg_index i join pg_class x on x.oid = i.indexrelid
+    where i.indrelid = c.oid and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
+      and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum = any (i.indkey) and not a.attnotnull)
+    order by i.indnatts, x.relname limit 1), '')
+from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
+where k.contype = 'p' and k.condeferrable and c.relkind = 'r' and c.relreplident = 'd' and` + ofUsers + `
+order by 1, 2`
+
+// deferrableKeys: inside a transaction two rows may share a deferrable key, so it tells no rows apart.
+func deferrableKeys(ctx context.Context, l *look) (finding, error) {
+	found, err := rows[deferrable](ctx, l.source, readDeferrable)
+	if err != nil || len(found) == 0 {
+		return passed("none"), err
+	}
+	var names, fixes []string
+	for _, d := range found {
+		table := migration.TableName{Schema: d.Schema, Name: d.Name}
+		names = append(names, fmt.Sprintf("%s (%s)", table, d.Constraint))
+		fix := fmt.Sprintf("create unique index concurrently on %s (…); alter table %s replica identity using index …;", table.SQL(), table.SQL())
+		if d.Index != "" {
+			fix = fmt.Sprintf("alter table %s replica identity using index %s;", table.SQL(), migration.Quote(d.Index))
+		}
+		fixes = append(fixes, fix)
+	}
+	return notice(statements(fixes), "the primary key of %s is deferrable: such tables are treated as tables without key", list(names)), nil
+}

@@ -1,0 +1,112 @@
+package precheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// readClosedSchemas lists those that are there and in which the role may not create.
+const readClosedSchemas = `
+select n.nspname::text, '' from pg_namespace n
+where n.nspname = any ($1) and not (has_schema_privilege(n.oid, 'usage') and has_schema_privilege(n.oid, 'create'))
+order by 1`
+
+// readUsedSchemas leaves out those of the source in which there is nothing that would be created, such as an empty public.
+const readUsedSchemas = `
+select distinct n.nspname::text, '' from pg_namespace n
+where` + ofUsers + ` and (exists (select from pg_class c where c.relnamespace = n.oid and` + notOfExtension + `)
+    or exists (select from pg_proc c where c.pronamespace = n.oid and` + notOfExtension + `)
+    or exists (select from pg_type c where c.typnamespace = n.oid and` + notOfExtension + `))
+order by 1`
+
+func targetCreate(ctx context.Context, l *look) (finding, error) {
+	create, err := value[bool](ctx, l.target, mayCreate)
+	if err != nil {
+		return finding{}, err
+	}
+	used, err := rows[migration.TableName](ctx, l.source, readUsedSchemas)
+	if err != nil {
+		return finding{}, err
+	}
+	closed, err := rows[migration.TableName](ctx, l.target, readClosedSchemas, schemaNames(used))
+	if err != nil {
+		return finding{}, err
+	}
+	role, database := migration.Quote(l.target.role), migration.Quote(l.target.server.Database())
+	var lacking, fixes []string
+	if !create {
+		lacking = append(lacking, "database "+l.target.server.Database())
+		fixes = append(fixes, fmt.Sprintf("grant create on database %s to %s;", database, role))
+	}
+	for _, schema := range closed {
+		lacking = append(lacking, "schema "+schema.Schema)
+		fixes = append(fixes, fmt.Sprintf("grant usage, create on schema %s to %s;", migration.Quote(schema.Schema), role))
+	}
+	if len(lacking) > 0 {
+		return failed(statements(fixes), "role %s may not create in %s of the target", l.target.role, list(lacking)), nil
+	}
+	return passed("role %s may create schemas and tables", l.target.role), nil
+}
+
+func schemaNames(found []migration.TableName) []string {
+	schemas := make([]string, len(found))
+	for i, f := range found {
+		schemas[i] = f.Schema
+	}
+	return schemas
+}
+
+// replicaRole tries what the sessions that write will do.
+func replicaRole(ctx context.Context, l *look) (finding, error) {
+	tx, err := l.target.conn.Begin(ctx)
+	if err != nil {
+		return finding{}, err
+	}
+	may, err := pg.TryReplicaRole(ctx, l.target.conn)
+	if err = errors.Join(err, tx.Rollback(ctx)); err != nil {
+		return finding{}, err
+	}
+	if !may {
+		return notice(fmt.Sprintf("grant set on parameter session_replication_role to %s; -- 15 and later, as a superuser",
+			migration.Quote(l.target.role)),
+			"role %s may not set session_replication_role on the target: foreign keys and triggers are created when the target "+
+				"is opened, and the foreign keys are checked after that", l.target.role), nil
+	}
+	return passed("role %s may set it: triggers and foreign keys stay still while changes are applied", l.target.role), nil
+}
+
+// readNamedRoles lists the roles that policies name, and with schema.owner = keep the owners of what is migrated.
+const readNamedRoles = `
+select distinct r.rolname::text, '' from pg_policy p cross join unnest(p.polroles) u (oid) join pg_roles r on r.oid = u.oid
+union
+select r.rolname::text, '' from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
+where $1 and` + ofUsers + `
+order by 1`
+
+const readMissingRoles = `
+select w.name, '' from unnest($1::text[]) w (name) where not exists (select from pg_roles r where r.rolname = w.name) order by 1`
+
+// roles: roles belong to a server, and no dump of one database holds them.
+func roles(ctx context.Context, l *look) (finding, error) {
+	named, err := rows[migration.TableName](ctx, l.source, readNamedRoles, l.Spec.Schema.Owner == "keep")
+	if err != nil {
+		return finding{}, err
+	}
+	missing, err := rows[migration.TableName](ctx, l.target, readMissingRoles, schemaNames(named))
+	if err != nil {
+		return finding{}, err
+	}
+	if len(missing) == 0 {
+		return passed("all are there"), nil
+	}
+	var fixes []string
+	for _, role := range schemaNames(missing) {
+		fixes = append(fixes, fmt.Sprintf("create role %s;", migration.Quote(role)))
+	}
+	return failed(statements(fixes), "policies (or owners, with schema.owner: keep) name roles that the target does not have: %s",
+		list(schemaNames(missing))), nil
+}

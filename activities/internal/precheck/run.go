@@ -1,0 +1,184 @@
+package precheck
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Config says what is to be migrated.
+type Config struct {
+	Source, Target *pg.Server
+	Spec           migration.Spec
+	Logger         *zap.Logger
+	// Patience is how old a transaction must be before it is named as one that holds up the start. 0 = one minute.
+	Patience time.Duration
+}
+
+const (
+	patience = time.Minute
+	// lookMax bounds one statement, and lockMax one wait for a lock that somebody else holds.
+	lookMax = "120s"
+	lockMax = "3s"
+)
+
+// Run looks at both servers and changes nothing. What it finds, an unreachable host too, is in the items, in the order of
+// the list of checks; an error means that ctx has ended. A second call looks again.
+func Run(ctx context.Context, c Config) ([]migration.Item, error) {
+	if c.Patience == 0 {
+		c.Patience = patience
+	}
+	l := &look{Config: c}
+	defer l.close()
+	l.open(ctx)
+	for _, check := range checks() {
+		if !check.possible(l) {
+			continue
+		}
+		found, err := check.look(ctx, l)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			found = check.unknown(l, err)
+		}
+		l.add(check, found)
+	}
+	return l.items, ctx.Err()
+}
+
+// check is one thing to look at.
+type check struct {
+	code  string
+	name  string
+	side  migration.Side // whose fault it is
+	needs needs
+	look  func(context.Context, *look) (finding, error)
+}
+
+// needs says which servers must answer before a check can be made.
+type needs int
+
+const (
+	nothing needs = iota
+	theSource
+	theTarget
+	both
+)
+
+func (c check) possible(l *look) bool {
+	switch c.needs {
+	case theSource:
+		return l.source.usable()
+	case theTarget:
+		return l.target.usable()
+	case both:
+		return l.source.usable() && l.target.usable()
+	}
+	return true
+}
+
+// unknown is the finding of a check that could not be made. It blocks, because nobody knows; a person who does know may
+// ignore it. A session that has ended takes the later checks of its side with it, which nobody can vouch for.
+func (c check) unknown(l *look, err error) finding {
+	err = pg.Fault(c.side, "look at", c.name, err)
+	l.Logger.Warn("looked in vain", zap.String(migration.KeyStep, c.code), zap.Error(err))
+	if !c.possible(l) {
+		return failed("find out in the server's log why the session ended, then check again", "the session ended while this was looked at: %s", err)
+	}
+	return alert("make it possible to look, or make sure of it by hand and ignore this item",
+		"this could not be looked at: %s", err)
+}
+
+// look is one run: the two sessions, and what several checks share.
+type look struct {
+	Config
+	source, target session
+	items          []migration.Item
+	facts          facts
+}
+
+// session is one side. why tells why there is none.
+type session struct {
+	server  *pg.Server
+	conn    *pgx.Conn
+	version int
+	role    string
+	super   bool
+	why     error
+}
+
+func (s session) usable() bool { return s.conn != nil && !s.conn.IsClosed() }
+
+func (l *look) open(ctx context.Context) {
+	name := l.Spec.ID.Session("precheck", 0)
+	l.source, l.target = opened(ctx, l.Source, name), opened(ctx, l.Target, name)
+}
+
+const whoAmI = `select rolname::text, rolsuper from pg_roles where rolname = current_user`
+
+const restrain = `
+set default_transaction_read_only = on; set lock_timeout = '` + lockMax + `'; set statement_timeout = '` + lookMax + `'`
+
+// opened connects for reading only (I1), and so that nothing is waited for (I2).
+func opened(ctx context.Context, server *pg.Server, name string) session {
+	conn, err := server.Connect(ctx, name)
+	if err != nil {
+		return session{server: server, why: err}
+	}
+	s := session{server: server, conn: conn}
+	if _, err = conn.Exec(ctx, restrain); err == nil {
+		s.version, err = pg.Version(ctx, conn)
+	}
+	if err == nil {
+		err = conn.QueryRow(ctx, whoAmI).Scan(&s.role, &s.super)
+	}
+	if err != nil {
+		pg.Close(conn)
+		return session{server: server, why: server.Fault("look at", "", err)}
+	}
+	return s
+}
+
+func (l *look) close() {
+	pg.Close(l.source.conn)
+	pg.Close(l.target.conn)
+}
+
+func (l *look) add(c check, f finding) {
+	if f.state != migration.ItemPassed {
+		l.Logger.Debug("found", zap.String(migration.KeyStep, c.code), zap.String(migration.KeyFault, string(f.state)))
+	}
+	l.items = append(l.items, migration.Item{
+		Code: c.code, Name: c.name, Side: c.side, State: f.state, Found: f.found, Fix: f.fix, Ignorable: f.ignorable,
+	})
+}
+
+// value reads one value.
+func value[T any](ctx context.Context, s session, sql string, args ...any) (T, error) {
+	var v T
+	err := s.conn.QueryRow(ctx, sql, args...).Scan(&v)
+	return v, err
+}
+
+// rows reads rows into structs, by position.
+func rows[T any](ctx context.Context, s session, sql string, args ...any) ([]T, error) {
+	result, err := s.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(result, pgx.RowToStructByPos[T])
+}
+
+func versionText(version int) string {
+	if version < 100000 {
+		return fmt.Sprintf("%d.%d.%d", version/10000, version/100%100, version%100)
+	}
+	return fmt.Sprintf("%d.%d", version/10000, version%10000)
+}

@@ -1,0 +1,120 @@
+package precheck
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+const readEncoding = `select current_setting('server_encoding')`
+
+func encoding(ctx context.Context, l *look) (finding, error) {
+	from, err := value[string](ctx, l.source, readEncoding)
+	if err != nil {
+		return finding{}, err
+	}
+	to, err := value[string](ctx, l.target, readEncoding)
+	if err != nil {
+		return finding{}, err
+	}
+	fix := fmt.Sprintf("create database %s encoding 'UTF8' template template0; -- under another name, or after the present one is dropped",
+		migration.Quote(l.target.server.Database()))
+	switch {
+	case from == "SQL_ASCII":
+		return alert("find out which encoding the source's text really has, and make it valid UTF-8 where it is not",
+			"the source's encoding is SQL_ASCII: its text was never checked, and what is not UTF-8 stops the copy"), nil
+	case to == "SQL_ASCII":
+		return alert(fix, "the target's encoding is SQL_ASCII: it takes any bytes and checks none"), nil
+	case from == to || to == "UTF8":
+		return passed("source %s, target %s", from, to), nil
+	}
+	return failed(fix, "the target's encoding %s cannot hold everything that the source's, %s, can", to, from), nil
+}
+
+// readCollations lists those that come with the server and that columns, domains or indexes name.
+const readCollations = `
+select distinct c.collname::text
+from pg_collation c join pg_namespace s on s.oid = c.collnamespace
+where s.nspname = 'pg_catalog' and c.collname not in ('default', 'C', 'POSIX') and c.oid in (
+    select a.attcollation from pg_attribute a join pg_class r on r.oid = a.attrelid join pg_namespace n on n.oid = r.relnamespace
+    where not a.attisdropped and` + ofUsers + `
+    union select t.typcollation from pg_type t join pg_namespace n on n.oid = t.typnamespace where` + ofUsers + `
+    union select i.oid from pg_index x cross join unnest(x.indcollation::oid[]) i (oid))
+order by 1`
+
+const readMissingCollations = `
+select w.name from unnest($1::text[]) w (name)
+where not exists (
+    select from pg_collation c join pg_namespace n on n.oid = c.collnamespace
+    where n.nspname = 'pg_catalog' and c.collname = w.name and c.collencoding in (-1, pg_char_to_encoding(getdatabaseencoding())))
+order by 1`
+
+func collations(ctx context.Context, l *look) (finding, error) {
+	used, err := rows[struct{ Name string }](ctx, l.source, readCollations)
+	if err != nil {
+		return finding{}, err
+	}
+	wanted := make([]string, len(used))
+	for i, u := range used {
+		wanted[i] = u.Name
+	}
+	missing, err := rows[struct{ Name string }](ctx, l.target, readMissingCollations, wanted)
+	if err != nil {
+		return finding{}, err
+	}
+	if len(missing) > 0 {
+		var lacking, fixes []string
+		for _, m := range missing {
+			lacking = append(lacking, m.Name)
+			fixes = append(fixes, collationFix(m.Name))
+		}
+		return failed(statements(fixes), "the target lacks collations that the source uses: %s", list(lacking)), nil
+	}
+	return l.defaultCollations(ctx)
+}
+
+// collationFix: names such as de-x-icu come from ICU, others are locales of the operating system.
+func collationFix(name string) string {
+	if strings.Contains(name, "-x-icu") || name == "unicode" || name == "ucs_basic" || name == "pg_c_utf8" || name == "pg_unicode_fast" {
+		return fmt.Sprintf("-- %s: use a target of the source's version that is built with ICU", name)
+	}
+	return fmt.Sprintf("-- %s: install this locale on the target's host, restart the server there, then:\n"+
+		"select pg_import_system_collations('pg_catalog');", name)
+}
+
+// readDefaultCollation takes columns that came with 15 and 17 from the row as a whole, so that one statement is right
+// for every version.
+const readDefaultCollation = `
+select d.datcollate::text, d.datctype::text, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),
+       coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale', ''), coalesce(to_jsonb(d) ->> 'datcollversion', '')
+from pg_database d where d.datname = current_database()`
+
+type defaultCollation struct {
+	Collate, Ctype, Provider, Locale, Version string
+}
+
+func (c defaultCollation) parts() []string {
+	return slices.DeleteFunc([]string{"lc_collate " + c.Collate, "lc_ctype " + c.Ctype, "provider " + c.Provider, "locale " + c.Locale, "version " + c.Version},
+		func(part string) bool { return strings.HasSuffix(part, " ") })
+}
+
+// defaultCollations differ often and harmlessly: each side compares by its own, and rows are told apart by equality. What
+// may differ is the order of results, and what a range partition or a check over text takes.
+func (l *look) defaultCollations(ctx context.Context) (finding, error) {
+	from, err := rows[defaultCollation](ctx, l.source, readDefaultCollation)
+	if err != nil {
+		return finding{}, err
+	}
+	to, err := rows[defaultCollation](ctx, l.target, readDefaultCollation)
+	if err != nil {
+		return finding{}, err
+	}
+	a, b := strings.Join(from[0].parts(), ", "), strings.Join(to[0].parts(), ", ")
+	if a != b {
+		return notice("", "text is ordered by %s on the source and by %s on the target: results may come in another order", a, b), nil
+	}
+	return passed("%s on both sides", a), nil
+}

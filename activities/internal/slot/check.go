@@ -1,0 +1,201 @@
+package slot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// identity tells one server from another, and one life of it from the next.
+type identity struct {
+	system   string
+	timeline int
+}
+
+// identifySystem reads the timeline off the name of a log file: IDENTIFY_SYSTEM would need a replication session.
+const identifySystem = `
+select (select system_identifier::text from pg_catalog.pg_control_system()),
+       ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int`
+
+// identify refuses a standby: its snapshots do not list running transactions, and it has no slot of ours.
+func identify(ctx context.Context, conn *pgx.Conn) (identity, error) {
+	var standby bool
+	if err := conn.QueryRow(ctx, "select pg_catalog.pg_is_in_recovery()").Scan(&standby); err != nil {
+		return identity{}, err
+	}
+	if standby {
+		fault := migration.NewFault(migration.FaultWrongServer, "identify source", "", errors.New("the server is a standby"),
+			"name the primary in source, or add target_session_attrs=read-write to its uri")
+		fault.Side = migration.Source
+		return identity{}, fault
+	}
+	var found identity
+	err := conn.QueryRow(ctx, identifySystem).Scan(&found.system, &found.timeline)
+	return found, err
+}
+
+func (i identity) mustBe(expected identity) error {
+	var cause error
+	var hint string
+	switch {
+	case i.system != expected.system:
+		cause = fmt.Errorf("system identifier %s answered, the migration began with %s", i.system, expected.system)
+		hint = "let source name the server that the migration began with"
+	case i.timeline != expected.timeline:
+		cause = fmt.Errorf("timeline %d answered, the migration began on timeline %d", i.timeline, expected.timeline)
+		hint = "the source failed over; rows copied near that moment are not certain: start the migration anew (release, then run)"
+	default:
+		return nil
+	}
+	fault := migration.NewFault(migration.FaultWrongServer, "recognise source", "", cause, hint)
+	fault.Side = migration.Source
+	return fault
+}
+
+// Expected is what the ledger believes about the source.
+type Expected struct {
+	SystemID     string
+	Timeline     int
+	Slot         string
+	Publications []string
+	// Applied is the progress row's end_lsn.
+	Applied migration.LSN
+}
+
+// Expect reads the belief from the ledger.
+func Expect(ctx context.Context, l ledger.Ledger) (Expected, error) {
+	known, err := l.Read(ctx)
+	if err != nil {
+		return Expected{}, err
+	}
+	expected := Expected{
+		SystemID: known.SystemID, Timeline: known.Timeline, Slot: known.Slot, Publications: known.Publications,
+	}
+	var applied string
+	err = l.Conn.QueryRow(ctx, "select end_lsn::text from dts_sync.progress where migration = $1", l.ID).Scan(&applied)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return expected, migration.Faultf(migration.FaultBug, "read progress of", string(l.ID), "the slot was not prepared")
+	}
+	if err != nil {
+		return expected, err
+	}
+	expected.Applied, err = migration.ParseLSN(applied)
+	return expected, err
+}
+
+// Status is the slot's row, as far as this version of the server has it.
+type Status struct {
+	Plugin, Database string
+	Here             bool // in the database of the connection
+	ActivePID        int
+	Restart          migration.LSN // 0 = invalidated
+	Confirmed        migration.LSN
+	WALStatus        string // reserved extended unreserved lost; from 13
+	Invalidation     string // reason; from 17
+	Current          migration.LSN
+	Retained         int64
+	SafeWALSize      int64     // bytes until the slot is invalidated; 0 = no limit, or not known
+	Now              time.Time // the source's clock
+}
+
+const readSlot = `
+select coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = pg_catalog.current_database(), false),
+       coalesce(s.active_pid, 0), coalesce(s.restart_lsn, '0/0')::text, coalesce(s.confirmed_flush_lsn, '0/0')::text,
+       coalesce(j ->> 'wal_status', ''), coalesce(j ->> 'invalidation_reason', ''), coalesce(j ->> 'safe_wal_size', '0')::bigint,
+       w.lsn::text, coalesce(pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn), 0)::bigint, pg_catalog.clock_timestamp()
+from pg_catalog.pg_replication_slots s, pg_catalog.to_jsonb(s) j, pg_catalog.pg_current_wal_lsn() w(lsn)
+where s.slot_name = $1`
+
+// Inspect reads the slot's row. A missing slot is slot-lost.
+func Inspect(ctx context.Context, conn *pgx.Conn, slot string) (Status, error) {
+	var s Status
+	var restart, confirmed, current string
+	err := conn.QueryRow(ctx, readSlot, slot).Scan(&s.Plugin, &s.Database, &s.Here, &s.ActivePID, &restart, &confirmed,
+		&s.WALStatus, &s.Invalidation, &s.SafeWALSize, &current, &s.Retained, &s.Now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s, errMissing(slot)
+	}
+	if err != nil {
+		return s, pg.Fault(migration.Source, "read slot", slot, err)
+	}
+	for _, field := range []struct {
+		to   *migration.LSN
+		text string
+	}{{&s.Restart, restart}, {&s.Confirmed, confirmed}, {&s.Current, current}} {
+		if *field.to, err = migration.ParseLSN(field.text); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// Check compares the source with what the ledger believes, at every connect. It changes nothing. Its faults are
+// wrong-server, slot-lost and drift, each with what a person can do.
+func Check(ctx context.Context, conn *pgx.Conn, expected Expected) error {
+	found, err := identify(ctx, conn)
+	if err != nil {
+		return pg.Fault(migration.Source, "identify", "", err)
+	}
+	if err := found.mustBe(identity{system: expected.SystemID, timeline: expected.Timeline}); err != nil {
+		return err
+	}
+	status, err := Inspect(ctx, conn, expected.Slot)
+	if err != nil {
+		return err
+	}
+	if err := status.usable(expected.Slot); err != nil {
+		return err
+	}
+	if status.Confirmed > expected.Applied {
+		return lost(expected.Slot,
+			fmt.Sprintf("the source has forgotten changes up to %s, the target has only those up to %s", status.Confirmed, expected.Applied),
+			"somebody else read from the slot, or the target lost commits; start the migration anew (release, then run)")
+	}
+	return checkPublications(ctx, conn, expected.Publications)
+}
+
+// usable names why a slot that stands can serve no more.
+func (s Status) usable(slot string) error {
+	switch {
+	case s.Plugin != "pgoutput" || !s.Here:
+		return lost(slot, fmt.Sprintf("a slot of this name belongs to plugin %q and database %q", s.Plugin, s.Database),
+			"it is not the slot that the migration made; start the migration anew (release, then run)")
+	case s.WALStatus == "lost", s.Restart == 0, s.Invalidation != "":
+		why := strings.TrimSpace(s.WALStatus + " " + s.Invalidation)
+		return lost(slot, "the source has invalidated the slot: "+why,
+			"raise max_slot_wal_keep_size (and idle_replication_slot_timeout), then start the migration anew (release, then run)")
+	}
+	return nil
+}
+
+func lost(slot, what, hint string) error {
+	fault := migration.NewFault(migration.FaultSlotLost, "use slot", slot, errors.New(what), hint)
+	fault.Side = migration.Source
+	return fault
+}
+
+// checkPublications notices one that was dropped. Newer servers stream on without its tables, and say nothing.
+func checkPublications(ctx context.Context, conn *pgx.Conn, expected []string) error {
+	found, err := pg.Strings(ctx, conn, "select pubname::text from pg_catalog.pg_publication where pubname = any($1)", expected)
+	if err != nil {
+		return pg.Fault(migration.Source, "read publications", "", err)
+	}
+	for _, name := range expected {
+		if !slices.Contains(found, name) {
+			fault := migration.NewFault(migration.FaultDrift, "find publication", name, errors.New("it was dropped on the source"),
+				"changes since then are not in the stream; start the migration anew (release, then run)")
+			fault.Side = migration.Source
+			return fault
+		}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package slot
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// WatchConfig says what to watch.
+type WatchConfig struct {
+	Source, Target *pg.Server
+	ID             migration.ID
+	Run            string
+	// Every is how often; 0 = 5 s.
+	Every time.Duration
+}
+
+const watchEvery = 5 * time.Second
+
+// Watch looks after a slot from which nothing is read: it reports what the source keeps for it, and renews the lease. It
+// returns nil when ctx ends, and a fault when the slot is lost, was consumed by somebody, or the lease is.
+func Watch(ctx context.Context, config WatchConfig, report func(migration.Beat)) error {
+	if config.Every == 0 {
+		config.Every = watchEvery
+	}
+	name := config.ID.Session("watch", 0)
+	source, err := config.Source.Connect(ctx, name)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	defer pg.Close(source)
+	target, err := config.Target.Connect(ctx, name)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	defer pg.Close(target)
+	for {
+		beat, err := config.look(ctx, source, target)
+		if err != nil {
+			return unlessEnded(ctx, err)
+		}
+		report(beat)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(config.Every):
+		}
+	}
+}
+
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c WatchConfig) look(ctx context.Context, source, target *pgx.Conn) (migration.Beat, error) {
+	l := ledger.Ledger{ID: c.ID, Conn: target}
+	if err := l.Renew(ctx, c.Run); err != nil {
+		return migration.Beat{}, c.Target.Fault("renew the lease on", string(c.ID), err)
+	}
+	expected, err := Expect(ctx, l)
+	if err != nil {
+		return migration.Beat{}, c.Target.Fault("read ledger", string(c.ID), err)
+	}
+	if err := Check(ctx, source, expected); err != nil {
+		return migration.Beat{}, err
+	}
+	status, err := Inspect(ctx, source, expected.Slot)
+	if err != nil {
+		return migration.Beat{}, err
+	}
+	return status.Beat(), nil
+}
+
+// Beat is what the slot's row says to a display.
+func (s Status) Beat() migration.Beat {
+	beat := migration.Beat{
+		Step: "watch", At: time.Now(), WALRetained: s.Retained,
+		LSN: &migration.Positions{Applied: s.Confirmed, Confirmed: s.Confirmed, Source: s.Current},
+	}
+	if s.SafeWALSize > 0 {
+		beat.Message = fmt.Sprintf("%d MB of log until the source gives the slot up", s.SafeWALSize>>20)
+	}
+	return beat
+}

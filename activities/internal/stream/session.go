@@ -1,0 +1,221 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/activities/internal/wal"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Config says what to read and from where.
+type Config struct {
+	Source *pg.Server
+	// ID is the migration; sessions of its stream lane that still hold the slot are ended.
+	ID migration.ID
+	// Session is the application_name.
+	Session      string
+	Slot         string
+	Publications []string
+	// Start is the progress row's end_lsn. Never 0: the server would begin where it was last told, unchecked.
+	Start migration.LSN
+	// Version is the source's server_version_num.
+	Version int
+	// BudgetBytes bounds what is decoded and not yet taken; 0 = 64 MB.
+	BudgetBytes int
+}
+
+const (
+	budgetDefault = 64 << 20
+	// parts is how many parts of a huge transaction fit into the queue.
+	parts = 8
+)
+
+// Session is an open stream. Next is for one goroutine; the other methods may be called from any.
+type Session struct {
+	config Config
+	conn   *pgconn.PgConn
+	queue  *queue
+	pulse  *pulse
+
+	group   *errgroup.Group
+	ctx     context.Context
+	cancel  context.CancelFunc
+	reading sync.Once
+
+	sourceEnd atomic.Uint64
+	inHand    atomic.Int64 // commit time of the oldest transaction of the batch that Next gave last, in nanoseconds
+}
+
+// Open starts replication. The slot must be ours alone: an earlier session of this migration that holds it is ended. It
+// fails as slot-lost when the slot is missing or invalidated. Nothing is read before the first Next.
+func Open(ctx context.Context, config Config) (*Session, error) {
+	if config.Start == 0 {
+		return nil, migration.Faultf(migration.FaultBug, "start replication from", config.Slot, "no position to start from")
+	}
+	if config.BudgetBytes == 0 {
+		config.BudgetBytes = budgetDefault
+	}
+	conn, interval, err := begin(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{config: config, conn: conn, queue: newQueue(config.BudgetBytes)}
+	s.pulse = newPulse(conn, config.Start, interval)
+	s.sourceEnd.Store(uint64(config.Start))
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.group, s.ctx = errgroup.WithContext(s.ctx)
+	// Ends with Close, or when a write fails.
+	s.group.Go(func() error { return s.fail(s.pulse.run(s.ctx)) })
+	return s, nil
+}
+
+// Limits bound one batch.
+type Limits struct {
+	Changes int
+	Bytes   int
+	// Wait is how long Next waits for the first transaction.
+	Wait time.Duration
+}
+
+// Batch is what Next gives: whole transactions in commit order, or one part of a huge transaction, or an idle position,
+// or nothing when the wait was over.
+type Batch struct {
+	Transactions []wal.Transaction
+	// Idle is a position before which every transaction was given by Next. It may be recorded once those are durable.
+	Idle migration.LSN
+	// Asked: the source waits for our answer about Idle. One that shuts down in order waits until it is confirmed.
+	Asked bool
+}
+
+// Next waits for the next batch. An error is final, and comes only after everything that arrived before it.
+func (s *Session) Next(ctx context.Context, limits Limits) (Batch, error) {
+	// Ends with Close, or when the source ends the stream.
+	s.reading.Do(func() { s.group.Go(func() error { return s.fail(s.read(s.ctx)) }) })
+	s.inHand.Store(0)
+	timer := time.NewTimer(limits.Wait)
+	defer timer.Stop()
+	for {
+		batch, err := s.queue.take(limits)
+		if err != nil || batch.Idle != 0 {
+			return batch, err
+		}
+		if len(batch.Transactions) > 0 {
+			s.inHand.Store(batch.Transactions[0].Time.UnixNano())
+			return batch, nil
+		}
+		select {
+		case <-ctx.Done():
+			return Batch{}, ctx.Err()
+		case <-timer.C:
+			return Batch{}, nil
+		case <-s.queue.filled:
+		}
+	}
+}
+
+// Confirm tells the source that everything before position is durable on the target: it may forget the log up to there.
+// The caller must have recorded position first. A position behind the last is ignored. The source hears of it within a
+// second.
+func (s *Session) Confirm(position migration.LSN) { s.pulse.confirm(position) }
+
+// Confirmed is the newest position that the source was told.
+func (s *Session) Confirmed() migration.LSN { return migration.LSN(s.pulse.told.Load()) }
+
+// SourceEnd is the newest position of the source that it has told us.
+func (s *Session) SourceEnd() migration.LSN { return migration.LSN(s.sourceEnd.Load()) }
+
+// OldestPending is the source's commit time of the oldest transaction that was received and for which Next has not been
+// called again; zero when there is none.
+func (s *Session) OldestPending() time.Time {
+	if at := s.inHand.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	if tx := s.queue.pending(); tx != nil {
+		return tx.Time
+	}
+	return time.Time{}
+}
+
+// Hold keeps the connection without reading from it, until ctx ends (nil) or the connection does. It is called instead
+// of Next.
+func (s *Session) Hold(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.ctx.Done():
+		_, err := s.queue.take(Limits{})
+		return err
+	}
+}
+
+// closeWithin is what a polite end may take; then the socket is closed, and the server finds out by itself.
+const closeWithin = 2 * time.Second
+
+// Close tells the source the last confirmed position and ends the stream in order, so that the slot is free when it
+// returns. A second call does nothing.
+func (s *Session) Close() {
+	s.cancel()
+	// The reader waits in a read that knows no context.
+	_ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0))
+	_ = s.group.Wait() // The error was given to Next.
+	if s.conn.IsClosed() {
+		return
+	}
+	_ = s.conn.Conn().SetDeadline(time.Now().Add(closeWithin))
+	if err := s.pulse.send(); err == nil {
+		s.end()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	_ = s.conn.Close(ctx)
+}
+
+// fail makes an error the last thing that Next gives.
+func (s *Session) fail(err error) error {
+	if err != nil && s.ctx.Err() == nil {
+		s.queue.fail(s.fault(err))
+	}
+	return err
+}
+
+// fault names what ends a stream. The server says "does not exist" (42704) when a publication went missing, and "not in
+// prerequisite state" (55000) when the slot can serve no more.
+func (s *Session) fault(err error) error {
+	switch pg.SQLState(err) {
+	case "42704":
+		return lost(s.config.Slot, err, "something the stream needs was dropped on the source: check publications "+
+			strings.Join(s.config.Publications, ", ")+" and slot "+s.config.Slot)
+	case "55000":
+		return lost(s.config.Slot, err, "the slot can serve no more changes; start the migration anew (release, then run)")
+	}
+	return s.config.Source.Fault("read changes from slot", s.config.Slot, err)
+}
+
+func lost(slot string, err error, hint string) *migration.Fault {
+	fault := migration.NewFault(migration.FaultSlotLost, "read changes from slot", slot, err, hint)
+	fault.Side, fault.SQLState = migration.Source, pg.SQLState(err)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		fault.Message = pgErr.Message
+	}
+	return fault
+}
+
+// options are the plugin's, by what the server's version knows. Messages carry the marker; streaming of open
+// transactions stays off, so that transactions arrive whole and in commit order.
+func options(config Config) []string {
+	names := "publication_names " + migration.Literal(migration.QuoteList(config.Publications))
+	if config.Version < 140000 {
+		return []string{"proto_version '1'", names}
+	}
+	return []string{"proto_version '2'", names, "messages 'true'"}
+}

@@ -1,0 +1,65 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/activities/internal/slot"
+	"github.com/pgdts/pgdts/workflows/step"
+)
+
+const lanePrepare = "prepare"
+
+// prepare makes the ledger, takes the lease, and lets the source keep its log from now on.
+func prepare(ctx context.Context, s *session) (step.PrepareOut, error) {
+	var out step.PrepareOut
+	if err := s.withLedger(ctx, s.Spec.ID.Session(lanePrepare, 0), func(l ledger.Ledger) error {
+		return s.acquire(ctx, l)
+	}); err != nil {
+		return out, err
+	}
+	var tables []catalog.Table
+	if err := s.withSource(ctx, s.Spec.ID.Session(lanePrepare, 0), func(conn *pgx.Conn) (err error) {
+		tables, err = catalog.Tables(ctx, conn)
+		return s.source.Fault("read tables", "", err)
+	}); err != nil {
+		return out, err
+	}
+	lane, err := s.enter(ctx, lanePrepare)
+	if err != nil {
+		return out, err
+	}
+	start, err := slot.Prepare(ctx, slot.Config{
+		Source: s.source, Target: s.target, Lane: lane, Spec: s.Spec, Tables: tables, Report: s.report, Logger: s.logger,
+	})
+	return step.PrepareOut{Slot: s.Spec.ID.Slot(), Start: start, Tables: len(tables)}, err
+}
+
+// acquire creates the ledger where it is missing, takes the lease, and records what the role may.
+func (s *session) acquire(ctx context.Context, l ledger.Ledger) error {
+	if err := ledger.Create(ctx, l.Conn); err != nil {
+		return s.target.Fault("create the ledger", "dts_sync", err)
+	}
+	if err := l.Acquire(ctx, s.Run, s.Spec); err != nil {
+		return s.target.Fault("take the lease on", string(s.Spec.ID), err)
+	}
+	replica, err := pg.TryReplicaRole(ctx, l.Conn)
+	if err != nil {
+		return s.target.Fault("probe session_replication_role", "", err)
+	}
+	_, err = l.Conn.Exec(ctx, "update dts_sync.migration set replica_role = $2 where id = $1", l.ID, replica)
+	return s.target.Fault("record rights", "", err)
+}
+
+// enter takes a lane without keeping a session: the engine opens its own under the lane's name.
+func (s *session) enter(ctx context.Context, name string) (lane ledger.Lane, err error) {
+	err = s.inLane(ctx, name, func(_ ledger.Ledger, entered ledger.Lane) error {
+		lane = entered
+		return nil
+	})
+	return lane, err
+}

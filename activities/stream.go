@@ -1,0 +1,79 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgdts/pgdts/activities/internal/follow"
+	"github.com/pgdts/pgdts/activities/internal/slot"
+	"github.com/pgdts/pgdts/workflows/step"
+)
+
+// steadyLatency is the latency below which a stream counts as steady: a gate of the cutover.
+const steadyLatency = 5 * time.Second
+
+var errReached = errors.New("goal reached")
+
+// stream applies changes until the goal is reached or the step is cancelled; both return where it stands.
+func stream(ctx context.Context, s *session, goal step.StreamGoal) (step.StreamOut, error) {
+	f := follow.New(follow.Config{
+		Source: s.source, Target: s.target, Spec: s.Spec, Run: s.Run, Report: s.report, Logger: s.logger,
+	})
+	if goal == step.Held {
+		err := f.Hold(ctx)
+		return position(f, false), err
+	}
+	following, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var group errgroup.Group
+	var followErr, goalErr error
+	group.Go(func() error { followErr = f.Run(following); return nil }) // ends with following, or a fault
+	group.Go(func() error {                                             // ends with the goal, ctx, or the follower
+		goalErr = reach(following, s, f, goal)
+		stop(errReached)
+		return nil
+	})
+	_ = group.Wait()
+	if followErr != nil {
+		return step.StreamOut{}, followErr
+	}
+	if ctx.Err() != nil {
+		return position(f, false), nil
+	}
+	return position(f, goalErr == nil), goalErr
+}
+
+func reach(ctx context.Context, s *session, f *follow.Follower, goal step.StreamGoal) error {
+	switch goal {
+	case step.UntilExact:
+		return f.AwaitExact(ctx)
+	case step.UntilSteady:
+		return f.AwaitSteady(ctx, steadyLatency, s.Spec.Cutover.SteadyFor.D())
+	case step.UntilMarker:
+		marker, err := f.Mark(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = f.AwaitMarker(ctx, marker)
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func position(f *follow.Follower, reached bool) step.StreamOut {
+	beat := f.Status()
+	out := step.StreamOut{Reached: reached, Changes: beat.Changes}
+	if beat.LSN != nil {
+		out.Applied = beat.LSN.Applied
+	}
+	return out
+}
+
+// watch looks after the slot while nothing is read from it.
+func watch(ctx context.Context, s *session) (struct{}, error) {
+	return struct{}{}, slot.Watch(ctx, slot.WatchConfig{Source: s.source, Target: s.target, ID: s.Spec.ID, Run: s.Run}, s.report)
+}

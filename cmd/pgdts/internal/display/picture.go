@@ -1,0 +1,175 @@
+package display
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Picture is the state of a migration on a screen, one string per line, none longer than width (0 = no limit).
+func Picture(status migration.Status, now time.Time, width int) []string {
+	lines := []string{head(status, now)}
+	for _, phase := range status.Phases {
+		lines = append(lines, phaseLine(status, phase, now))
+	}
+	lines = append(lines, figures(status)...)
+	lines = append(lines, troubles(status, now)...)
+	if len(status.Actions) > 0 {
+		lines = append(lines, "you can: "+strings.Join(status.Actions, ", "))
+	}
+	for i := range lines {
+		lines[i] = cut(lines[i], width)
+	}
+	return lines
+}
+
+func head(status migration.Status, now time.Time) string {
+	line := fmt.Sprintf("%s (%s): %s", status.Name, status.ID.Short(), status.State)
+	if status.Phase != "" && string(status.Phase) != status.State {
+		line += ", " + string(status.Phase)
+	}
+	if len(status.Phases) > 0 && status.Phases[0].Started != nil && !status.Phase.Ended() {
+		line += ", " + span(now.Sub(*status.Phases[0].Started))
+	}
+	if status.WorkerAway {
+		line += " (no worker answers)"
+	}
+	return line
+}
+
+const barWidth = 24
+
+func phaseLine(status migration.Status, phase migration.PhaseStatus, now time.Time) string {
+	switch phase.State {
+	case "done":
+		line := fmt.Sprintf("  ✔ %-12s", phase.Name)
+		if phase.Started != nil && phase.Finished != nil {
+			line += span(phase.Finished.Sub(*phase.Started))
+		}
+		return strings.TrimRight(line, " ")
+	case "running":
+		line := fmt.Sprintf("  ▶ %-12s", phase.Name)
+		if phase.Percent > 0 {
+			line += fmt.Sprintf("%s %5.1f%%", bar(phase.Percent), phase.Percent)
+		} else if phase.Started != nil {
+			line += span(now.Sub(*phase.Started))
+		}
+		if status.Doing != "" {
+			line += "  " + oneLine(status.Doing)
+		}
+		return strings.TrimRight(line, " ")
+	}
+	return "  · " + string(phase.Name)
+}
+
+func bar(percent float64) string {
+	full := int(percent / 100 * barWidth)
+	return "[" + strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + "]"
+}
+
+// figures are the lines of numbers that are known.
+func figures(status migration.Status) []string {
+	var lines []string
+	if line := copyFigures(status); line != "" {
+		lines = append(lines, line)
+	}
+	if line := streamFigures(status); line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func copyFigures(status migration.Status) string {
+	var parts []string
+	if t := status.Tables; t.Total > 0 {
+		part := fmt.Sprintf("tables %s/%s", count(t.Copied), count(t.Total))
+		if t.Exact > 0 {
+			part += fmt.Sprintf(" (%s exact)", count(t.Exact))
+		}
+		parts = append(parts, part)
+	}
+	if r := status.Rows; r.Total > 0 || r.Copied > 0 {
+		parts = append(parts, "rows "+amount(r, count[int64]))
+	}
+	if b := status.Bytes; b.Total > 0 || b.Copied > 0 {
+		parts = append(parts, amount(b, size[int64]))
+	}
+	if status.Phase == migration.PhaseCopy {
+		if status.Rates.RowsPerSecond > 0 {
+			parts = append(parts, "rows "+rate(status.Rates.RowsPerSecond))
+		}
+		if status.Rates.BytesPerSecond > 0 {
+			parts = append(parts, size(status.Rates.BytesPerSecond)+"/s")
+		}
+		if status.ETASeconds > 0 {
+			parts = append(parts, "ready in about "+span(seconds(status.ETASeconds)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func amount(a migration.Amount, render func(int64) string) string {
+	if a.Total <= a.Copied {
+		return render(a.Copied)
+	}
+	return render(a.Copied) + " of " + render(a.Total)
+}
+
+func streamFigures(status migration.Status) string {
+	var parts []string
+	if status.LSN.Applied != 0 && !status.Phase.Ended() {
+		parts = append(parts, "latency "+span(seconds(status.LatencySeconds)))
+	}
+	if status.CaughtUp {
+		parts = append(parts, "not delayed")
+	}
+	if status.Changes > 0 {
+		part := "changes " + count(status.Changes)
+		if status.Rates.ChangesPerSecond > 0 {
+			part += " (" + rate(status.Rates.ChangesPerSecond) + ")"
+		}
+		parts = append(parts, part)
+	}
+	if status.WALRetainedBytes > 0 {
+		parts = append(parts, "WAL kept by the slot "+size(status.WALRetainedBytes))
+	}
+	if l := status.LSN; l.Applied != 0 {
+		part := "applied " + l.Applied.String()
+		if l.Source != 0 {
+			part += " of " + l.Source.String()
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// troubles are what needs attention, most urgent first.
+func troubles(status migration.Status, now time.Time) []string {
+	var lines []string
+	if a := status.Attention; a != nil {
+		lines = append(lines, "! needs you since "+span(now.Sub(a.Since))+": "+oneLine(a.Fault.Error()))
+		if a.Command != "" {
+			lines = append(lines, "  then: "+a.Command)
+		}
+	}
+	if o := status.Outage; o != nil {
+		lines = append(lines, outageLine(*o, now))
+	}
+	if status.Paused {
+		lines = append(lines, "! paused: the slot keeps WAL on the source until `pgdts resume "+status.ID.Short()+"`")
+	}
+	if c := status.Cutover; c != nil && c.Step != "done" {
+		lines = append(lines, strings.TrimRight("cutover: "+c.Step+" "+oneLine(c.Message), " "))
+	}
+	if f := status.LastError; f != nil && status.Phase == migration.PhaseFailed {
+		lines = append(lines, "! failed: "+oneLine(f.Error()))
+	}
+	return lines
+}
+
+func outageLine(o migration.Outage, now time.Time) string {
+	return fmt.Sprintf("! %s outage for %s, gives up in %s: %s",
+		o.Kind, span(now.Sub(o.Since)), span(seconds(o.WindowLeftSeconds)), oneLine(o.Error))
+}

@@ -1,0 +1,86 @@
+package display
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// Report writes the evidence that a migration left.
+func Report(out io.Writer, r migration.Report) {
+	fmt.Fprintf(out, "Migration %s %s\n", r.Name, r.State)
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(out, "  %-15s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	line("id", "%s", r.ID)
+	line("source", "%s", r.Source)
+	line("target", "%s", r.Target)
+	if !r.Started.IsZero() && !r.Finished.IsZero() {
+		line("time", "%s to %s (%s)", r.Started.UTC().Format(time.RFC3339), r.Finished.UTC().Format(time.RFC3339),
+			span(r.Finished.Sub(r.Started)))
+	}
+	if r.Tables > 0 {
+		copied := fmt.Sprintf("%s tables, %s rows, %s in %s chunks", count(r.Tables), count(r.Rows), size(r.Bytes), count(r.Chunks))
+		if r.Recopied > 0 {
+			copied += fmt.Sprintf(" (%s attempts again)", count(r.Recopied))
+		}
+		line("copied", "%s", copied)
+		line("changes", "%s applied, %s conflicts", count(r.Changes), count(r.Conflicts))
+		line("sequences", "%s set", count(r.Sequences))
+	}
+	if o := r.Objects; o != (migration.ObjectCounts{}) {
+		line("objects", "%s created, %s failed, %s skipped", count(o.Done), count(o.Failed), count(o.Skipped))
+	}
+	if r.WriteBlocked > 0 {
+		line("writes blocked", "%s", span(r.WriteBlocked.D()))
+	}
+	if r.Verified != "" {
+		line("verified", "%s", verified(r))
+	}
+	for _, verdict := range r.Verdicts {
+		line("", "%s", verdictText(verdict))
+	}
+	for i, note := range r.Notes {
+		label := ""
+		if i == 0 {
+			label = "notes"
+		}
+		line(label, "%s", oneLine(note))
+	}
+	if r.Failure != nil && r.State != migration.PhaseFinished {
+		line("reason", "%s", oneLine(r.Failure.Error()))
+	}
+}
+
+func verified(r migration.Report) string {
+	differ := Differences(r)
+	if differ == 0 {
+		return r.Verified + ": no differences"
+	}
+	return fmt.Sprintf("%s: %s tables differ", r.Verified, count(differ))
+}
+
+// Differences counts the tables that were found different and stayed so.
+func Differences(r migration.Report) int {
+	differ := 0
+	for _, verdict := range r.Verdicts {
+		if !verdict.Equal && verdict.Method != "recopied" {
+			differ++
+		}
+	}
+	return differ
+}
+
+func verdictText(v migration.Verdict) string {
+	word := "equal"
+	if !v.Equal {
+		word = "DIFFERENT"
+	}
+	if v.Method == "recopied" {
+		word = "copied again under the fence"
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s: %s, %s rows on the source, %s on the target", v.Table, word, count(v.SourceRows), count(v.TargetRows)))
+}

@@ -1,0 +1,83 @@
+package display
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/pgdts/pgdts/starter"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// columns writes aligned columns.
+func columns(out io.Writer, rows [][]string) {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	_ = table.Flush() // a closed pipe ends the command anyway
+}
+
+// Check writes the items of a precheck, those that block last, each with its fix.
+func Check(out io.Writer, result migration.CheckResult) {
+	rows := [][]string{{"STATE", "CODE", "SIDE", "FOUND"}}
+	for _, item := range result.Items {
+		rows = append(rows, []string{itemState(item), item.Code, string(item.Side), oneLine(item.Found)})
+	}
+	columns(out, rows)
+	for _, item := range result.Blocking() {
+		fmt.Fprintf(out, "\n%s: %s\n", item.Code, item.Name)
+		if item.Fix != "" {
+			fmt.Fprintf(out, "  fix: %s\n", strings.ReplaceAll(strings.TrimSpace(item.Fix), "\n", "\n       "))
+		}
+		if item.Ignorable {
+			fmt.Fprintf(out, "  or ignore it: precheck: {ignore: [%s]}\n", item.Code)
+		}
+	}
+	blocking := len(result.Blocking())
+	switch blocking {
+	case 0:
+		fmt.Fprintf(out, "\n%d items, nothing blocks\n", len(result.Items))
+	case 1:
+		fmt.Fprintf(out, "\n%d items, 1 blocks (success rate %.1f%%)\n", len(result.Items), result.SuccessRate)
+	default:
+		fmt.Fprintf(out, "\n%d items, %d block (success rate %.1f%%)\n", len(result.Items), blocking, result.SuccessRate)
+	}
+}
+
+func itemState(item migration.Item) string {
+	if item.Ignored {
+		return string(item.State) + " (ignored)"
+	}
+	return string(item.State)
+}
+
+// Tables writes one line per table.
+func Tables(out io.Writer, tables []migration.TableStatus) {
+	rows := [][]string{{"TABLE", "STAGE", "CHUNKS", "ROWS", "SIZE", "KEY", "MODE", "NOTE"}}
+	for _, t := range tables {
+		note := t.Error
+		if note == "" {
+			note = t.Verification
+		}
+		if t.Conflicts > 0 {
+			note = strings.TrimSpace(fmt.Sprintf("%s conflicts %s", count(t.Conflicts), note))
+		}
+		rows = append(rows, []string{
+			t.Table, string(t.Stage), amount(t.Chunks, count[int64]), amount(t.Rows, count[int64]), amount(t.Bytes, size[int64]),
+			strings.Join(t.Key, ","), string(t.Mode), oneLine(note),
+		})
+	}
+	columns(out, rows)
+}
+
+// List writes one line per migration.
+func List(out io.Writer, entries []starter.Entry) {
+	rows := [][]string{{"ID", "STATE", "PHASE", "STARTED"}}
+	for _, entry := range entries {
+		rows = append(rows, []string{string(entry.ID), entry.State, string(entry.Phase), entry.Started.UTC().Format(time.RFC3339)})
+	}
+	columns(out, rows)
+}

@@ -1,0 +1,108 @@
+package definition
+
+import (
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// definition reads the whole file: every key of the language, those that are not built yet among them.
+func (r *reader) definition(node *yaml.Node) error {
+	spec := &r.spec
+	err := r.mapping("", node, map[string]field{
+		"name":       r.text(&spec.Name),
+		"source":     r.endpoint(migration.Source, &spec.Source),
+		"target":     r.endpoint(migration.Target, &spec.Target),
+		"types":      r.types,
+		"withoutKey": word(r, &spec.WithoutKey),
+		"retry": r.keys(map[string]field{
+			"connection": r.duration(&spec.Retry.Connection),
+			"other":      r.duration(&spec.Retry.Other),
+		}),
+		"parallel": r.keys(map[string]field{
+			"copy":  number(r, &spec.Parallel.Copy),
+			"index": number(r, &spec.Parallel.Index),
+		}),
+		"precheck": r.keys(map[string]field{
+			"ignore":    r.texts(&spec.Precheck.Ignore),
+			"onFailure": r.text(&spec.Precheck.OnFailure),
+		}),
+		"schema": r.keys(map[string]field{
+			"owner":           r.only("target", "keep"),
+			"grants":          r.only("false", "true"),
+			"onObjectFailure": r.text(&spec.Schema.OnObjectFailure),
+		}),
+		"onFailure":  word(r, &spec.OnFailure),
+		"onConflict": word(r, &spec.OnConflict),
+		"cutover":    r.keys(r.cutover(&spec.Cutover)),
+		"tags":       r.textMap(&spec.Tags),
+		"taskQueue":  r.text(&spec.TaskQueue),
+
+		"objects":        r.unsupported,
+		"everythingElse": r.only("include", "exclude"),
+		"operations":     r.unsupported,
+		"names":          r.keys(map[string]field{"case": r.only("source", "lower", "upper", "default")}),
+		"conflict":       r.only("report", "ignore"),
+		"identity":       r.only("as-is", "set-full"),
+		"incremental":    r.unsupported,
+		"transform":      r.unsupported,
+		"throttle":       r.unsupported,
+		"class":          r.unsupported,
+		"ddl":            r.only("ask", "apply-safe"),
+		"verify":         r.unsupported,
+		"alerts":         r.unsupported,
+	})
+	if err != nil {
+		return err
+	}
+	return r.complete()
+}
+
+func (r *reader) cutover(c *migration.Cutover) map[string]field {
+	return map[string]field{
+		"mode":           r.text(&c.Mode),
+		"steadyFor":      r.duration(&c.SteadyFor),
+		"fence":          r.text(&c.Fence),
+		"after":          r.text(&c.After),
+		"verify":         r.text(&c.Verify),
+		"sequenceMargin": number(r, &c.SequenceMargin),
+		"deadline":       r.duration(&c.Deadline),
+		"at":             r.unsupported,
+		"keepReverse":    r.only("false", "true"),
+	}
+}
+
+// types accepts all three in any order. A part of them is another kind of migration.
+func (r *reader) types(key string, value *yaml.Node) error {
+	var names []string
+	if err := r.texts(&names)(key, value); err != nil {
+		return err
+	}
+	seen := map[migration.Type]bool{}
+	for i, name := range names {
+		switch known := migration.Type(name); known {
+		case migration.TypeSchema, migration.TypeFull, migration.TypeIncremental:
+			seen[known] = true
+		default:
+			return r.at(value.Content[i], "key %q: want schema, full, incremental", key)
+		}
+	}
+	if len(seen) < 3 {
+		return r.at(value, "key %q: a part of schema, full, incremental is not supported by this version", key)
+	}
+	r.spec.Types = []migration.Type{migration.TypeSchema, migration.TypeFull, migration.TypeIncremental}
+	return nil
+}
+
+// complete says which key is missing.
+func (r *reader) complete() error {
+	for _, side := range []struct {
+		name string
+		at   migration.Endpoint
+	}{{"source", r.spec.Source}, {"target", r.spec.Target}} {
+		if side.at.URI == "" && side.at.Host == "" && side.at.Database == "" {
+			return r.fail(side.name, "key %q is missing: want uri, or host and database", side.name)
+		}
+	}
+	return nil
+}

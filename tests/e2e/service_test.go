@@ -1,0 +1,50 @@
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+// The same through `pgdts worker` and `pgdts start` against a Temporal service of its own, ordered about by the
+// `temporal` command line.
+func TestSeparateServiceWorkerAndStart(t *testing.T) {
+	serveTemporal(t, filepath.Join(t.TempDir(), "temporal.db"), func(address string) {
+		s := newScenario(t, "")
+		s.env = []string{"TEMPORAL_ADDRESS=" + address}
+		writers := s.writers(9)
+		worker := s.start(nil, "worker")
+		code, out, errs := s.run("start", "-f", s.file)
+		require.Equal(t, 0, code, errs)
+		id := lastWord(out, "pgdts/shop/")
+		require.NotEmpty(t, id, out)
+
+		code, _, errs = s.run("cutover", id)
+		require.NotEqual(t, 0, code)
+		require.Contains(t, errs, "incremental", "refused before incremental, and says when")
+
+		s.awaitID(worker, id, "caught up", func(status migration.Status) bool {
+			return status.Phase == migration.PhaseIncremental && status.CaughtUp
+		})
+		signal := exec.Command(temporalPath(t), "workflow", "signal", "--address", address, "-w", id, "--name", "cutover")
+		output, err := signal.CombinedOutput()
+		require.NoError(t, err, string(output))
+		s.awaitID(worker, id, "finished", func(status migration.Status) bool { return status.Phase == migration.PhaseFinished })
+		s.mustBeEqual(writers.Wait())
+		s.mustLeaveNothing()
+	})
+}
+
+func lastWord(text, prefix string) string {
+	for _, word := range strings.Fields(text) {
+		if strings.HasPrefix(word, prefix) {
+			return word
+		}
+	}
+	return ""
+}
