@@ -15,10 +15,6 @@ func (s *session) cutover() cutover.Config {
 	}
 }
 
-func (s *session) ending() cutover.CleanupConfig {
-	return cutover.CleanupConfig{Source: s.source, Target: s.target, ID: s.Spec.ID, Logger: s.logger}
-}
-
 // cutOver moves the writes.
 func cutOver(ctx context.Context, s *session) (step.CutoverOut, error) {
 	evidence, err := cutover.Run(ctx, s.cutover())
@@ -36,9 +32,7 @@ func settle(ctx context.Context, s *session) (step.SettleOut, error) {
 
 // cleanup removes what is ours from the source and marks the ledger.
 func cleanup(ctx context.Context, s *session, in step.CleanupIn) (step.CleanupOut, error) {
-	config := s.ending()
-	config.End, config.KeepSlot, config.RemoveLedger = in.End, in.KeepSlot, in.Ledger
-	owed, err := cutover.Cleanup(ctx, config)
+	owed, err := cutover.Cleanup(ctx, s.cutover(), cutover.Ending{End: in.End, KeepSlot: in.KeepSlot, RemoveLedger: in.Ledger})
 	return step.CleanupOut{Owed: owed}, err
 }
 

@@ -78,7 +78,7 @@ func (d Direct) Release(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cutover.Release(ctx, s.ending())
+	return cutover.Release(ctx, s.cutover())
 }
 
 // Unfence lets writes back onto the source. It returns what it lifted.
@@ -96,5 +96,5 @@ func (d Direct) Inspect(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cutover.Inspect(ctx, s.source, s.target, d.Spec.ID), nil
+	return cutover.Inspect(ctx, s.source, s.target, d.Spec.ID)
 }

@@ -26,6 +26,7 @@ type Config struct {
 type Stats struct {
 	Changes   int64 // row changes and truncations that are durable, without those that the copy had brought
 	Conflicts int64 // rows that were not as the exact regime demands
+	Replayed  int64 // batches that had to be written change by change
 }
 
 // Applier applies transactions in stream order. It is for one goroutine. After any error it applies nothing more:

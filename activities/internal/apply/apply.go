@@ -160,6 +160,7 @@ func (a *Applier) fallBack(failed *misfit) {
 	t := failed.table
 	if failed.err == nil || pg.SQLState(failed.err) == "23503" || t.inOrder() {
 		a.walk.executor, a.walk.single = careful{a}, true
+		a.stats.Replayed++
 		a.config.Logger.Debug("replayed a batch change by change", zap.String(migration.KeyTable, t.planned.Name.String()))
 		return
 	}

@@ -247,6 +247,9 @@ func (r *rig) mustHaveNoConflict() {
 	if n := pgtest.Value[int64](r.t, r.target, "select coalesce(sum(conflicts), 0)::int8 from dts_sync.tbl"); n != 0 {
 		r.t.Fatalf("%d conflicts: %v", n, r.target.Query(r.t, "select * from dts_sync.conflict limit 5"))
 	}
+	if n := r.applier.Stats().Replayed; n != 0 {
+		r.t.Fatalf("%d batches were replayed change by change", n)
+	}
 }
 
 // copyRows copies rows of a table from a transaction of the source.

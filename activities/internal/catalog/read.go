@@ -42,7 +42,7 @@ func CurrentFingerprint(ctx context.Context, conn *pgx.Conn, oid uint32) (string
 	return table.Fingerprint(), err
 }
 
-// chosen begins every query: the tables meant, all or the one of $1.
+// chosen begins every query: the tables meant, which narrowed to the one of $1 are found by an index.
 const chosen = `
 with chosen as (
     select c.oid, c.relname, n.nspname, c.relkind, c.relreplident, c.relpersistence, c.relispartition, c.relrowsecurity,
@@ -56,7 +56,7 @@ with chosen as (
       and n.nspname not in ('pg_catalog', 'information_schema', 'dts_sync')
       and n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
       and (e.oid is null or c.oid = any (e.extconfig))
-      and ($1::oid = 0 or c.oid = $1)
+      %[1]s
 )`
 
 const readTables = chosen + `
@@ -65,16 +65,16 @@ select oid, nspname, relname, relkind::text, relreplident::text, relpersistence 
 from chosen order by nspname, relname`
 
 // readColumns takes attgenerated, which PostgreSQL has since 12. A domain's base is found through domains over domains.
-const readColumns = chosen + `, domain_base as (
-    with recursive base as (
-        select t.oid as domain, t.typbasetype as base from pg_type t where t.typtype = 'd'
-        union all
-        select b.domain, t.typbasetype from base b join pg_type t on t.oid = b.base and t.typtype = 'd'
-    )
-    select b.domain, b.base from base b join pg_type t on t.oid = b.base and t.typtype <> 'd'
-)
-select c.oid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.atttypid, coalesce(b.base, a.atttypid),
-       t.typtype::text, a.attnotnull, a.attidentity::text, %s, a.attstorage::text,
+const readColumns = chosen + `
+select c.oid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.atttypid,
+       case when t.typtype = 'd' then (
+           with recursive base as (
+               select t.typbasetype as oid
+               union all
+               select n.typbasetype from base b join pg_type n on n.oid = b.oid and n.typtype = 'd')
+           select b.oid from base b join pg_type n on n.oid = b.oid and n.typtype <> 'd')
+       else a.atttypid end,
+       t.typtype::text, a.attnotnull, a.attidentity::text, %[2]s, a.attstorage::text,
        case when a.attcollation <> t.typcollation
             then (select quote_ident(n.nspname) || '.' || quote_ident(l.collname)
                   from pg_collation l join pg_namespace n on n.oid = l.collnamespace where l.oid = a.attcollation)
@@ -83,7 +83,6 @@ select c.oid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attty
 from chosen c
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
-left join domain_base b on b.domain = t.oid
 order by c.oid, a.attnum`
 
 // readIndexes finds the unique indexes. A key must be immediate: under a deferrable one two rows may share a key inside
@@ -102,13 +101,13 @@ cross join lateral (
     select array_agg(coalesce(a.attname::text, '') order by p.n) as columns,
            coalesce(bool_and(coalesce(a.attnotnull, false)), false) as plain,
            coalesce(bool_and(l.oid is null or l.collversion is null
-               or l.collversion = pg_collation_actual_version(l.oid)), true) and %[2]s as trusted,
+               or l.collversion = pg_collation_actual_version(l.oid)), true) and %[3]s as trusted,
            coalesce(bool_and(o.stock), false) as stock,
            array_agg(coalesce(o.less, '') order by p.n) as less,
            array_agg(coalesce(o.equal, '') order by p.n) as equal,
            array_agg(coalesce(o.greater_equal, '') order by p.n) as greater_equal,
            array_agg(coalesce(o.greater, '') order by p.n) as greater
-    from generate_series(0, i.%[1]s - 1) p (n)
+    from generate_series(0, i.%[2]s - 1) p (n)
     left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[p.n] and a.attnum > 0
     left join pg_collation l on l.oid = i.indcollation[p.n]
     left join lateral (
@@ -140,7 +139,7 @@ const readRoots = `
 with recursive up (leaf, parent, depth) as (
     select h.inhrelid, h.inhparent, 1
     from pg_inherits h join pg_class c on c.oid = h.inhrelid
-    where c.relispartition and ($1::oid = 0 or c.oid = $1)
+    where c.relispartition %[1]s
     union all
     select u.leaf, h.inhparent, u.depth + 1
     from up u
@@ -156,13 +155,17 @@ func read(ctx context.Context, conn *pgx.Conn, oid uint32) ([]Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	narrowed, args := "", []any(nil)
+	if oid != 0 {
+		narrowed, args = "and c.oid = $1", []any{oid}
+	}
 	r := reader{byOID: map[uint32]*Table{}}
 	batch := &pgx.Batch{}
-	batch.Queue(readTables, oid).Query(r.tables)
-	batch.Queue(fmt.Sprintf(readColumns, generatedColumn(version)), oid).Query(r.columns)
-	batch.Queue(fmt.Sprintf(readIndexes, keyWidth(version), trust(version)), oid).Query(r.indexes)
-	batch.Queue(readParents, oid).Query(r.parents)
-	batch.Queue(readRoots, oid).Query(r.roots)
+	batch.Queue(fmt.Sprintf(readTables, narrowed), args...).Query(r.tables)
+	batch.Queue(fmt.Sprintf(readColumns, narrowed, generatedColumn(version)), args...).Query(r.columns)
+	batch.Queue(fmt.Sprintf(readIndexes, narrowed, keyWidth(version), trust(version)), args...).Query(r.indexes)
+	batch.Queue(fmt.Sprintf(readParents, narrowed), args...).Query(r.parents)
+	batch.Queue(fmt.Sprintf(readRoots, narrowed), args...).Query(r.roots)
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}

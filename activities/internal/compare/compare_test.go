@@ -80,7 +80,7 @@ func TestDifferentRowsHaveDifferentHashes(t *testing.T) {
 		"", "(null)", "('')", "('null')", "('NULL')", "(' ')", "('a', null)", "(null, 'a')", "('a', '')", "('', 'a')",
 		"('a,b', null)", "('a', 'b')", "('\"a\"', null)", `('(a,b)', null)`, `('a\', null)`, `('a\\', null)`, "('a'), ('a')", "('a'), ('a'), ('a')",
 		"('a'), ('b'), ('b')", "('a'), ('a'), ('b')", "(null, null, 0)", "(null, null, '-0')", "(null, null, 'nan')", "(null, null, 0.1)",
-		"(null, null, 0.1 + 1e-17)", "(null, null, 0.1 + 2e-17)", "(null, null, null, 1.0)", "(null, null, null, 1.00)",
+		"(null, null, 0.1 + 2e-17)", "(null, null, null, 1.0)", "(null, null, null, 1.00)",
 		`(null, null, null, null, '{"a": 1}')`, `(null, null, null, null, '{"a":1}')`, `(null, null, null, null, null, '\x00')`,
 		`(null, null, null, null, null, '\x')`, "(null, null, null, null, null, null, '{}')", "(null, null, null, null, null, null, '{null}')",
 		`(null, null, null, null, null, null, '{"null"}')`, "(null, null, null, null, null, null, '[0:0]={1}')", "(null, null, null, null, null, null, '{1}')",
@@ -97,13 +97,6 @@ func TestDifferentRowsHaveDifferentHashes(t *testing.T) {
 			key := fmt.Sprint(rows, " ", sum)
 			require.Empty(t, seen[key], "%+v: %s", dialect, content)
 			seen[key] = "as " + content
-			if content == "(null, null, 0.1)" || content == "(null, null, 0.1 + 1e-17)" {
-				// Both literals are the same double, or not; the server is the oracle.
-				same := pgtest.Value[bool](t, b.from, "select 0.1::float8 = (0.1 + 1e-17)::float8")
-				if same {
-					delete(seen, key)
-				}
-			}
 		}
 	}
 }
@@ -115,9 +108,9 @@ func TestEqualRowsHaveEqualHashesInAnyOrderAndSetting(t *testing.T) {
 		create type pair as (a int, b text);
 		create table "T ""x" (id int primary key, "a b" timestamptz, i interval, f float8, y bytea, m mood, p price, c pair, d date[], money money)`)
 	const rows = `insert into "T ""x" select n, '2020-01-01 12:00+02'::timestamptz + n * interval '1 hour', n * interval '1 day 2 hours',
-		n / 7.0::float8, decode(md5(n::text), 'hex'), 'sad', n, row(n, 'x'), array['2020-01-01'::date + n], n::numeric::money from generate_series(1, 1000) n order by `
-	b.from.Exec(t, rows+"n")
-	b.to.Exec(t, rows+"n desc")
+		n / 7.0::float8, decode(md5(n::text), 'hex'), 'sad', n, row(n::int, 'x'::text)::pair, array['2020-01-01'::date + n], n::numeric::money from (select generate_series(1, 1000)::int as n) s order by `
+	b.from.Exec(t, rows+"1")
+	b.to.Exec(t, rows+"1 desc")
 	b.to.Exec(t, fmt.Sprintf(`alter database %[1]s set timezone = 'Asia/Tokyo'; alter database %[1]s set datestyle = 'German';
 		alter database %[1]s set intervalstyle = 'iso_8601'; alter database %[1]s set extra_float_digits = 0; alter database %[1]s set bytea_output = 'escape'`, b.to.Name))
 	verdict := b.verify(t, compare.MethodHash)[`public.T "x`]

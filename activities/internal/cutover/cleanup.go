@@ -41,7 +41,7 @@ func (c cleaning) connect(ctx context.Context, server *pg.Server) (*pgx.Conn, er
 // could not be removed is returned as the statements that remove it. An error means that a server did not answer; owed
 // then holds what is known, and a second call goes on. A call with nothing left to do changes nothing.
 func Cleanup(ctx context.Context, config Config, ending Ending) (owed []string, err error) {
-	c := cleaning{Config: config, Ending: ending, id: config.Spec.id}
+	c := cleaning{Config: config, Ending: ending, id: config.Spec.ID}
 	conn, targetErr := c.connect(ctx, config.Target)
 	defer pg.Close(conn)
 	l := ledger.Ledger{ID: c.id}

@@ -237,7 +237,7 @@ func TestSameObjectsOnTheTarget(t *testing.T) {
 		create function s.f(int) returns int language sql as 'select 1';
 		create procedure s.p() language sql as 'select 1';
 		create aggregate s.total(int) (sfunc = int4pl, stype = int);
-		create operator s.+++ (function = int4pl, leftarg = int, rightarg = int);
+		create operator s.=== (function = int4pl, leftarg = int, rightarg = int);
 		create collation s.mine (provider = icu, locale = 'de')`
 	p.source.Exec(t, objects+`; create extension hstore; create table s.t (id int primary key); create index i on s.t (id);
 		create function s.f(text) returns int language sql as 'select 1'`)
@@ -248,7 +248,7 @@ func TestSameObjectsOnTheTarget(t *testing.T) {
 
 	item := p.check(t).mustBe(t, "TARGET_SAME_OBJECTS", migration.ItemFailed, "type s.mood", "type s.d", "composite type s.pair",
 		"sequence s.q", "view s.v", "materialized view s.m", "function s.f(integer)", "procedure s.p()", "aggregate s.total(integer)",
-		"operator s.+++(integer,integer)", "collation s.mine", "table s.i")
+		"operator s.===(integer,integer)", "collation s.mine", "table s.i")
 	if strings.Contains(item.Found, "hstore") {
 		t.Errorf("an extension's objects are named: %s", item.Found)
 	}
