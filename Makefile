@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # More flags for go test, such as -run or -short.
 TESTFLAGS ?=
 
-.PHONY: help build temporal postgres test test-race check format demo clean
+.PHONY: help build temporal postgres test test-race check format record demo clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: build temporal postgres bin/testlog ## Run all tests against real PostgreS
 
 test-race: build temporal postgres bin/testlog ## Run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test ./... -race -count=1 -timeout 90m -json $(TESTFLAGS) | bin/testlog
+
+record: build temporal postgres ## Record workflow histories for tests/replay; run it on a released commit
+	PGDTS_RECORD=$(CURDIR)/tests/replay/testdata go test ./tests/e2e -count=1 -timeout 30m -run 'Live|Stop|Restart|Random'
 
 bin/testlog: tests/tools/testlog/main.go
 	cd tests/tools && go build -o ../../bin/testlog ./testlog

@@ -14,7 +14,8 @@ import (
 
 const lanePrepare = "prepare"
 
-// prepare makes the ledger, takes the lease, and lets the source keep its log from now on.
+// prepare makes the ledger, takes the lease, clears away what an attempt left that has ended, and lets the source keep
+// its log from now on.
 func prepare(ctx context.Context, s *session) (step.PrepareOut, error) {
 	var out step.PrepareOut
 	if err := s.withLedger(ctx, s.Spec.ID.Session(lanePrepare, 0), func(l ledger.Ledger) error {
@@ -22,15 +23,18 @@ func prepare(ctx context.Context, s *session) (step.PrepareOut, error) {
 	}); err != nil {
 		return out, err
 	}
+	lane, err := s.enter(ctx, lanePrepare)
+	if err != nil {
+		return out, err
+	}
+	if err := s.beginAnew(ctx, lane); err != nil {
+		return out, err
+	}
 	var tables []catalog.Table
 	if err := s.withSource(ctx, s.Spec.ID.Session(lanePrepare, 0), func(conn *pgx.Conn) (err error) {
 		tables, err = catalog.Tables(ctx, conn)
 		return s.source.Fault("read tables", "", err)
 	}); err != nil {
-		return out, err
-	}
-	lane, err := s.enter(ctx, lanePrepare)
-	if err != nil {
 		return out, err
 	}
 	start, err := slot.Prepare(ctx, slot.Config{
@@ -43,6 +47,11 @@ func prepare(ctx context.Context, s *session) (step.PrepareOut, error) {
 func (s *session) acquire(ctx context.Context, l ledger.Ledger) error {
 	if err := ledger.Create(ctx, l.Conn); err != nil {
 		return s.target.Fault("create the ledger", "dts_sync", err)
+	}
+	if s.Again {
+		if err := l.GiveUp(ctx, s.Run); err != nil {
+			return s.target.Fault("give up the earlier attempt at", string(s.Spec.ID), err)
+		}
 	}
 	if err := l.Acquire(ctx, s.Run, s.Spec); err != nil {
 		return s.target.Fault("take the lease on", string(s.Spec.ID), err)

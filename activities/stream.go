@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,8 +14,6 @@ import (
 // steadyLatency is the latency below which a stream counts as steady: a gate of the cutover.
 const steadyLatency = 5 * time.Second
 
-var errReached = errors.New("goal reached")
-
 // stream applies changes until the goal is reached or the step is cancelled; both return where it stands.
 func stream(ctx context.Context, s *session, goal step.StreamGoal) (step.StreamOut, error) {
 	f := follow.New(follow.Config{
@@ -26,14 +23,18 @@ func stream(ctx context.Context, s *session, goal step.StreamGoal) (step.StreamO
 		err := f.Hold(ctx)
 		return position(f, false), err
 	}
-	following, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	following, stop := context.WithCancel(ctx)
+	defer stop()
 	var group errgroup.Group
 	var followErr, goalErr error
-	group.Go(func() error { followErr = f.Run(following); return nil }) // ends with following, or a fault
-	group.Go(func() error {                                             // ends with the goal, ctx, or the follower
+	group.Go(func() error { // ends with following, or a fault
+		followErr = f.Run(following)
+		stop()
+		return nil
+	})
+	group.Go(func() error { // ends with the goal, or following
 		goalErr = reach(following, s, f, goal)
-		stop(errReached)
+		stop()
 		return nil
 	})
 	_ = group.Wait()

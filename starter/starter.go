@@ -31,10 +31,14 @@ func New(c client.Client) *Starter {
 // Option changes what Start accepts.
 type Option func(*options)
 
-type options struct{ again, here bool }
+type options struct{ again, anew, here bool }
 
 // Again lets Start begin anew under the id of a migration that has ended well. One that failed may begin anew anyway.
 func Again(o *options) { o.again = true }
+
+// Anew is Again by a person's order: what an execution left that could not tell its end to the target's ledger counts as
+// failed, once its lease is over.
+func Anew(o *options) { o.again, o.anew = true, true }
 
 // WorkerHere says that the worker is in this process, so that the spec may name files.
 func WorkerHere(o *options) { o.here = true }
@@ -54,7 +58,7 @@ func (s *Starter) Start(ctx context.Context, spec migration.Spec, opts ...Option
 	if err := validate(spec, o); err != nil {
 		return "", err
 	}
-	_, err := s.client.ExecuteWorkflow(ctx, startOptions(spec, o), workflows.MigrationName, workflows.Input{Spec: spec})
+	_, err := s.client.ExecuteWorkflow(ctx, startOptions(spec, o), workflows.MigrationName, workflows.Input{Spec: spec, Again: o.anew})
 	var taken *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &taken) {
 		return "", &TakenError{ID: spec.ID}

@@ -25,8 +25,10 @@ func (s *Starter) Status(ctx context.Context, id migration.ID) (migration.Status
 		return migration.Status{}, err
 	}
 	status, answered := s.ask(ctx, id)
-	if !answered {
-		status = s.withoutWorker(ctx, id, described)
+	if !answered || !running(described.GetWorkflowExecutionInfo()) && !status.Phase.Ended() {
+		// A terminated workflow still answers, with what it last believed.
+		status = s.fromTemporal(ctx, id, described)
+		status.WorkerAway = !answered
 	}
 	join(&status, s.reports(described.GetPendingActivities()))
 	finish(&status, time.Now())
@@ -44,10 +46,10 @@ func (s *Starter) ask(ctx context.Context, id migration.ID) (migration.Status, b
 	return status, true
 }
 
-// withoutWorker is the status as far as Temporal alone knows it.
-func (s *Starter) withoutWorker(ctx context.Context, id migration.ID, described *workflowservice.DescribeWorkflowExecutionResponse) migration.Status {
+// fromTemporal is the status as far as Temporal alone knows it.
+func (s *Starter) fromTemporal(ctx context.Context, id migration.ID, described *workflowservice.DescribeWorkflowExecutionResponse) migration.Status {
 	info := described.GetWorkflowExecutionInfo()
-	status := migration.Status{ID: id, Name: id.Name(), WorkerAway: true}
+	status := migration.Status{ID: id, Name: id.Name()}
 	if !running(info) {
 		status.Phase = closedState(info.GetStatus())
 		report, err := s.result(ctx, id)
@@ -92,7 +94,11 @@ var phaseOf = map[string]migration.Phase{
 func (s *Starter) Observe(beat migration.Beat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.observed[strings.ToLower(beat.Step)] = beat
+	name := strings.ToLower(beat.Step)
+	if before := s.observed[name]; before.BytesTotal == beat.BytesTotal {
+		beat.Bytes = max(beat.Bytes, before.Bytes) // each lane of the copy adds only what it has in flight itself
+	}
+	s.observed[name] = beat
 }
 
 // reports are the newest beats of the steps that are running, one per step and lane.
@@ -140,7 +146,9 @@ func join(status *migration.Status, beats []migration.Beat) {
 // oneBeat makes one report of those of the copy's lanes: the newest that tells of the whole, or their sum.
 func oneBeat(lanes []migration.Beat) migration.Beat {
 	var newest, sum migration.Beat
+	var most int64
 	for _, lane := range lanes {
+		most = max(most, lane.Bytes)
 		if whole(lane) && lane.At.After(newest.At) {
 			newest = lane
 		}
@@ -153,7 +161,7 @@ func oneBeat(lanes []migration.Beat) migration.Beat {
 		}
 	}
 	if whole(newest) {
-		newest.Fault = sum.Fault
+		newest.Fault, newest.Bytes = sum.Fault, most
 		return newest
 	}
 	return sum

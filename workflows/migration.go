@@ -21,6 +21,7 @@ import (
 // Input starts a migration. Carried is set by continue-as-new only.
 type Input struct {
 	Spec    migration.Spec `json:"spec"`
+	Again   bool           `json:"again,omitempty"` // a person has ordered to begin anew: what an earlier execution left goes
 	Carried *state         `json:"carried,omitempty"`
 }
 
@@ -81,7 +82,7 @@ func setup(ctx workflow.Context, in Input) (*run, error) {
 		return nil, temporal.NewNonRetryableApplicationError(err.Error(), string(migration.FaultInvalid), nil)
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
-	m := &run{ctx: detached, spec: in.Spec, in: step.In{Spec: in.Spec, Run: workflow.GetInfo(ctx).FirstRunID}}
+	m := &run{ctx: detached, spec: in.Spec, in: step.In{Spec: in.Spec, Run: workflow.GetInfo(ctx).FirstRunID, Again: in.Again}}
 	if in.Carried != nil {
 		m.state = *in.Carried
 	} else {

@@ -66,7 +66,11 @@ func (m *run) awaitRecheck(fault *migration.Fault) error {
 }
 
 func (m *run) prepare() (migration.Phase, error) {
-	_, err := perform(m.lane(m.ctx, laneMain), step.Prepare, m.in)
+	l := m.lane(m.ctx, laneMain)
+	if m.spec.Schema.OnObjectFailure == "fail" {
+		l.fatal = migration.FaultObject // of an earlier attempt, when this one begins anew
+	}
+	_, err := perform(l, step.Prepare, m.in)
 	return migration.PhaseSchema, err
 }
 

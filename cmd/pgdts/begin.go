@@ -51,7 +51,11 @@ func (r *runner) start(ctx context.Context) error {
 	if err := os.Remove(r.directory.Path(server.ReportFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	_, err := r.service.Start(ctx, r.spec, starter.WorkerHere, starter.Again)
+	again := starter.Again
+	if r.again {
+		again = starter.Anew
+	}
+	_, err := r.service.Start(ctx, r.spec, starter.WorkerHere, again)
 	return err
 }
 

@@ -167,6 +167,9 @@ func (r *runner) serve(ctx context.Context) error {
 	group.Go(func() error {
 		defer endWork()
 		outcome = r.migrate(working)
+		if ctx.Err() != nil {
+			fmt.Fprintln(r.app.stderr, "\nFinishing what is in hand; Ctrl-C again ends at once.")
+		}
 		return nil
 	})
 	err := group.Wait()
@@ -255,14 +258,22 @@ func (r *runner) save(report migration.Report) error {
 
 // interrupted tells what is left behind, and how to go on or to give up.
 func (r *runner) interrupted() error {
-	if r.screen != nil && !r.screen.status().Phase.Ended() {
-		fmt.Fprintf(r.app.stderr, "\nInterrupted. The same command goes on where this one ended.\n")
-		if r.screen.status().Phase != migration.PhasePrecheck {
-			fmt.Fprintf(r.app.stderr, "Until then slot %s keeps WAL on the source. To give up and drop it: pgdts release -f %s%s\n",
-				r.spec.ID.Slot(), shell(r.file), r.stateDirFlag())
-		}
+	if r.screen == nil || r.screen.status().Phase.Ended() {
+		return &coded{exitInterrupted, nil}
+	}
+	fmt.Fprintf(r.app.stderr, "Interrupted. The same command goes on where this one ended.\n")
+	switch r.screen.status().Phase {
+	case migration.PhasePrecheck:
+	case "":
+		fmt.Fprintf(r.app.stderr, "Slot %s may keep WAL on the source until then. To give up and drop it: %s\n", r.spec.ID.Slot(), r.releaseCommand())
+	default:
+		fmt.Fprintf(r.app.stderr, "Slot %s keeps WAL on the source until then. To give up and drop it: %s\n", r.spec.ID.Slot(), r.releaseCommand())
 	}
 	return &coded{exitInterrupted, nil}
+}
+
+func (r *runner) releaseCommand() string {
+	return "pgdts release -f " + shell(r.file) + r.stateDirFlag()
 }
 
 func (r *runner) stateDirFlag() string {

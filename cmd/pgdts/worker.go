@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,11 +30,13 @@ func (a *app) workerCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&w.queue, "task-queue", workflows.DefaultTaskQueue, "task queue to serve")
-	flags.StringVar(&w.listen, "listen", "127.0.0.1:9464", "host:port of /healthz and /metrics; empty = none")
+	flags.StringVar(&w.listen, "listen", listenDefault, "host:port of /healthz and /metrics; empty = none; the default is given up where it is taken")
 	flags.DurationVar(&w.patience, "connect-timeout", time.Minute, "how long to wait for the Temporal service at the start")
 	flags.IntVar(&w.steps, "steps", 0, "activities at once, each with up to two sessions on either server (default 100)")
 	return command
 }
+
+const listenDefault = "127.0.0.1:9464"
 
 type workerProcess struct {
 	app           *app
@@ -41,15 +44,33 @@ type workerProcess struct {
 	patience      time.Duration
 	steps         int
 	metrics       *metrics.Registry
+	service       atomic.Pointer[connection] // nil until Temporal answers
 }
 
-// run serves until ctx ends, then drains. The endpoint answers from the start, so that a probe sees a worker that
-// still waits for Temporal as alive but not healthy.
+// run serves until ctx ends, then drains. The endpoint answers from before Temporal does until after the drain: a probe
+// sees a worker that waits as alive, and not healthy.
 func (w *workerProcess) run(ctx context.Context) error {
 	logger, err := w.app.logger(zapcore.InfoLevel)
 	if err != nil {
 		return err
 	}
+	listener, err := w.openEndpoint(logger)
+	if err != nil {
+		return err
+	}
+	serving, endServing := context.WithCancel(context.WithoutCancel(ctx))
+	group, ctx := errgroup.WithContext(ctx)
+	if listener != nil {
+		group.Go(func() error { return w.serve(serving, listener) })
+	}
+	group.Go(func() error {
+		defer endServing()
+		return w.work(ctx, logger)
+	})
+	return group.Wait()
+}
+
+func (w *workerProcess) work(ctx context.Context, logger *zap.Logger) error {
 	options, found, err := w.app.configured()
 	if err != nil {
 		return err
@@ -63,18 +84,9 @@ func (w *workerProcess) run(ctx context.Context) error {
 		return err
 	}
 	defer service.Client.Close()
-	group, ctx := errgroup.WithContext(ctx)
-	serving, endServing := context.WithCancel(context.WithoutCancel(ctx))
-	group.Go(func() error {
-		defer endServing() // the endpoint outlives the drain
-		return worker.Run(ctx, worker.Config{Client: service.Client, TaskQueue: w.queue, Logger: logger, ConcurrentSteps: w.steps})
-	})
-	if w.listen != "" {
-		group.Go(func() error { return w.serve(serving, service) })
-	}
+	w.service.Store(service)
 	logger.Info("worker started", zap.String("task_queue", w.queue), zap.String("temporal", options.HostPort))
-	err = group.Wait()
-	endServing()
+	err = worker.Run(ctx, worker.Config{Client: service.Client, TaskQueue: w.queue, Logger: logger, ConcurrentSteps: w.steps})
 	logger.Info("worker stopped")
 	return err
 }
@@ -98,27 +110,33 @@ func (w *workerProcess) awaitService(ctx context.Context, options client.Options
 	}
 }
 
-// serve answers /healthz and /metrics until ctx ends.
-func (w *workerProcess) serve(ctx context.Context, service *connection) error {
-	listener, err := net.Listen("tcp", w.listen)
-	if err != nil {
-		return fmt.Errorf("health endpoint: %w: give another --listen", err)
+// openEndpoint listens. Workers beside each other that nobody gave a port share a machine without one.
+func (w *workerProcess) openEndpoint(logger *zap.Logger) (net.Listener, error) {
+	if w.listen == "" {
+		return nil, nil
 	}
+	listener, err := net.Listen("tcp", w.listen)
+	if err != nil && w.listen == listenDefault {
+		logger.Warn("health endpoint left out", zap.Error(err))
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("health endpoint: %w: give another --listen", err)
+	}
+	return listener, nil
+}
+
+// serve answers /healthz and /metrics until ctx ends.
+func (w *workerProcess) serve(ctx context.Context, listener net.Listener) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", w.metrics)
-	mux.HandleFunc("/healthz", func(response http.ResponseWriter, request *http.Request) {
-		if _, err := service.CheckHealth(request.Context(), &client.CheckHealthRequest{}); err != nil {
-			http.Error(response, "temporal does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(response, "ok")
-	})
+	mux.HandleFunc("/healthz", w.health)
 	endpoint := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stopped := make(chan error, 1)
 	go func() { stopped <- endpoint.Serve(listener) }() // ends with Close, below
 	select {
 	case <-ctx.Done():
-		err = endpoint.Close()
+		err := endpoint.Close()
 		<-stopped
 		return err
 	case err := <-stopped:
@@ -127,4 +145,17 @@ func (w *workerProcess) serve(ctx context.Context, service *connection) error {
 		}
 		return fmt.Errorf("health endpoint: %w", err)
 	}
+}
+
+func (w *workerProcess) health(response http.ResponseWriter, request *http.Request) {
+	service := w.service.Load()
+	if service == nil {
+		http.Error(response, "waiting for temporal", http.StatusServiceUnavailable)
+		return
+	}
+	if _, err := service.CheckHealth(request.Context(), &client.CheckHealthRequest{}); err != nil {
+		http.Error(response, "temporal does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(response, "ok")
 }

@@ -17,12 +17,13 @@ var errDifferent = errors.New("source and target differ")
 // demo is one performance.
 type demo struct {
 	options
-	page    *page
-	began   time.Time
-	stage   *stage
-	writers *writers
-	pgdts   *pgdts
-	kills   []kill
+	page     *page
+	began    time.Time
+	stage    *stage
+	writers  *writers
+	pgdts    *pgdts
+	kills    []kill
+	inFlight int // chunks that were being copied when pgdts was killed
 }
 
 // perform plays the parts in order. Everything that it starts has ended when it returns.
@@ -150,6 +151,9 @@ func (d *demo) prove(ctx context.Context) error {
 	report, err := d.pgdts.report(ctx)
 	if err != nil {
 		return err
+	}
+	if d.kill && report.Recopied > int64(d.inFlight) {
+		c.differences = append(c.differences, fmt.Sprintf("chunks: %d were copied again, though %d were in flight at the kill", report.Recopied, d.inFlight))
 	}
 	after := d.goOn(ctx)
 	d.summarise(ending{report, known, c, opened, after})

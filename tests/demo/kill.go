@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -9,7 +10,6 @@ import (
 // kill is one SIGKILL and what came of it.
 type kill struct {
 	where string
-	pid   int
 	back  time.Duration // from the new start until work went on
 }
 
@@ -38,19 +38,26 @@ func (p *pgdts) copied(ctx context.Context) (progress, bool) {
 	return at, known
 }
 
-// killAmidCopy waits until chunks are done and others are under way.
+// amid is a moment that costs something: some chunks are done, and others are under way.
+func (p progress) amid() bool { return p.inFlight > 0 && p.done >= p.all/4 }
+
+// killAmidCopy kills it at such a moment, and remembers what was in flight: nothing else may be copied again.
 func (d *demo) killAmidCopy(ctx context.Context) error {
-	var before progress
 	err := d.pgdts.poll(ctx, "amid the copy", 20*time.Millisecond, func() bool {
 		at, known := d.pgdts.copied(ctx)
-		before = at
-		return known && at.done > 0 && at.inFlight > 0
+		return known && (at.amid() || at.all > 0 && at.done == at.all)
 	})
 	if err != nil {
 		return err
 	}
-	where := fmt.Sprintf("amid the copy, with %d of %d chunks done", before.done, before.all)
-	return d.killAndResume(ctx, where, func() bool {
+	d.pgdts.process().kill()
+	before, known := d.pgdts.copied(ctx)
+	if !known || before.done == before.all {
+		return errors.New("the copy was over before pgdts could be killed amid it: raise SCALE")
+	}
+	d.inFlight = before.inFlight
+	where := fmt.Sprintf("amid the copy, with %d of %d chunks done and %d in flight", before.done, before.all, before.inFlight)
+	return d.resume(ctx, where, func() bool {
 		at, known := d.pgdts.copied(ctx)
 		return known && at.attempts > before.attempts
 	})
@@ -60,28 +67,27 @@ const appliedSQL = "select (end_lsn - '0/0')::bigint from dts_sync.progress"
 
 // killAmidIncremental kills it while changes flow.
 func (d *demo) killAmidIncremental(ctx context.Context) error {
+	d.pgdts.process().kill()
 	var before int64
 	if !d.pgdts.ledger(ctx, appliedSQL, &before) {
-		return fmt.Errorf("the ledger does not tell how far changes are applied")
+		return errors.New("the ledger does not tell how far changes are applied")
 	}
-	return d.killAndResume(ctx, "amid incremental", func() bool {
+	return d.resume(ctx, "amid incremental", func() bool {
 		var applied int64
 		return d.pgdts.ledger(ctx, appliedSQL, &applied) && applied > before
 	})
 }
 
-// killAndResume kills pgdts and types the command again; it works again when the condition holds.
-func (d *demo) killAndResume(ctx context.Context, where string, works func() bool) error {
-	victim := d.pgdts.process()
-	victim.kill()
-	d.page.heading("Killed", "SIGKILL to pgdts, "+where+"; the same command again")
+// resume types the command again; pgdts works again when the condition holds.
+func (d *demo) resume(ctx context.Context, where string, works func() bool) error {
+	d.page.heading("Killed", "with SIGKILL, "+where+"; the same command again")
 	if err := d.launch(); err != nil {
 		return err
 	}
 	started := time.Now()
-	if err := d.pgdts.poll(ctx, "resumed", 20*time.Millisecond, works); err != nil {
+	if err := d.pgdts.poll(ctx, "it worked again", 20*time.Millisecond, works); err != nil {
 		return err
 	}
-	d.kills = append(d.kills, kill{where: where, pid: victim.pid, back: time.Since(started)})
+	d.kills = append(d.kills, kill{where: where, back: time.Since(started)})
 	return nil
 }

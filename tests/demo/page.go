@@ -36,7 +36,7 @@ func (p *page) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func (p *page) text(line string) { fmt.Fprintln(p.out, line) }
+func (p *page) text(line string) { _, _ = fmt.Fprintln(p.out, line) } // nobody reads a screen that is gone
 
 // heading begins a part of the story.
 func (p *page) heading(name, about string) {
@@ -68,14 +68,14 @@ func count[T ~int | ~int64](n T) string {
 }
 
 func size(bytes int64) string {
-	const kilo = 1024
+	const kilo, mega, giga = 1 << 10, 1 << 20, 1 << 30
 	switch {
-	case bytes < kilo*kilo:
-		return fmt.Sprintf("%d kB", bytes/kilo)
-	case bytes < kilo*kilo*kilo:
-		return fmt.Sprintf("%d MB", bytes/kilo/kilo)
+	case bytes < mega:
+		return fmt.Sprintf("%.0f kB", float64(bytes)/kilo)
+	case bytes < giga:
+		return fmt.Sprintf("%.0f MB", float64(bytes)/mega)
 	}
-	return fmt.Sprintf("%.1f GB", float64(bytes)/kilo/kilo/kilo)
+	return fmt.Sprintf("%.1f GB", float64(bytes)/giga)
 }
 
 // span rounds to what a reader needs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,7 @@ type pgdts struct {
 	phases  map[migration.Phase]migration.PhaseStatus
 	steady  time.Time // since when it is caught up in incremental; zero when it is not
 	ui      string
+	givenUp string // why the cutover was
 	seen    measurements
 }
 
@@ -144,6 +146,9 @@ const awaitLimit = 5 * time.Minute
 // errEnded says that pgdts ended although nobody asked it to; it has said why itself.
 var errEnded = errors.New("pgdts ended")
 
+// errInOrder is its exit status where that is 0.
+var errInOrder = errors.New("in order")
+
 // await returns when the condition holds for the status that was seen last.
 func (p *pgdts) await(ctx context.Context, what string, holds condition) error {
 	return p.poll(ctx, what, 50*time.Millisecond, func() bool {
@@ -161,21 +166,27 @@ func (p *pgdts) poll(ctx context.Context, what string, interval time.Duration, h
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		case <-p.process().exited:
-			return fmt.Errorf("%w before %s: %w", errEnded, what, p.process().err)
+			return fmt.Errorf("%w before %s: %w", errEnded, what, cmp.Or(p.process().err, errInOrder))
 		case <-time.After(interval):
 		}
 	}
 	return nil
 }
 
-// awaitEnd returns when the migration has finished.
+// awaitEnd returns when the migration has finished, and fails when the cutover was given up.
 func (p *pgdts) awaitEnd(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, awaitLimit)
-	defer cancel()
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("await the end: %w", ctx.Err())
-	case <-p.process().exited:
+	err := p.await(ctx, "the end", func(p *pgdts) bool {
+		note := p.last.Cutover
+		if note != nil && note.Step == "aborted" {
+			p.givenUp = note.Message
+		}
+		return p.givenUp != ""
+	})
+	switch {
+	case err == nil:
+		return fmt.Errorf("the cutover was given up: %s", p.givenUp)
+	case !errors.Is(err, errEnded):
+		return err
 	}
 	if err := p.process().err; err != nil {
 		return fmt.Errorf("pgdts run: %w", err)

@@ -23,13 +23,13 @@ func (d *demo) summarise(e ending) {
 	d.page.fact("compared", "every table by hash, every sequence, pg_dump's view of every object: %s", span(e.took))
 	acknowledged, rolledBack := known.totals()
 	d.page.fact("writers", "%s commits that the source acknowledged, looked up on the target; %s rolled back", count(acknowledged), count(rolledBack))
-	d.page.fact("the shop went on", "on the target: %s transactions, %s", count(e.after.commits), failures(e.after))
+	d.page.fact("afterwards", "the shop went on at the target: %s transactions, %s", count(e.after.commits), failures(e.after))
 
 	d.page.heading("Summary", d.endpoints())
 	d.page.fact("moved", "%s tables, %s rows, %s in %s chunks, then %s changes; %s sequences, %s objects",
 		count(report.Tables), count(report.Rows), size(report.Bytes), count(report.Chunks), count(report.Changes),
 		count(report.Sequences), count(report.Objects.Done))
-	d.page.fact("phases", "%s", d.phases())
+	d.page.fact("phases", "%s", d.phases(report.Finished))
 	d.pause(report, known, e.opened)
 	d.tellKills(report)
 	median, most := d.pgdts.seen.latency()
@@ -54,15 +54,15 @@ func (d *demo) endpoints() string {
 	return fmt.Sprintf("127.0.0.1:%d to 127.0.0.1:%d", d.stage.source.Port(), d.stage.target.Port())
 }
 
-// phases lists how long each took, as the migration itself recorded it.
-func (d *demo) phases() string {
+// phases lists how long each took, as the migration itself recorded it. The last one may have ended after the last look.
+func (d *demo) phases(ended time.Time) string {
 	var parts []string
 	for _, name := range migration.Phases {
 		phase := d.pgdts.phases[name]
 		if phase.Started == nil {
 			continue
 		}
-		finished := time.Now()
+		finished := ended
 		if phase.Finished != nil {
 			finished = *phase.Finished
 		}
@@ -85,7 +85,7 @@ func (d *demo) tellKills(report migration.Report) {
 		d.page.fact(map[bool]string{true: "killed"}[i == 0], "%s: worked again %s after the same command", k.where, span(k.back))
 	}
 	if len(d.kills) > 0 {
-		d.page.fact("", "%s of %s chunks were copied again", count(report.Recopied), count(report.Chunks))
+		d.page.fact("", "chunks copied again: %s of %s; none that was finished", count(report.Recopied), count(report.Chunks))
 	}
 }
 

@@ -43,8 +43,8 @@ func (w *writers) stop() {
 // testimony is what the writers know at the end.
 type testimony struct {
 	load.Outcome
-	bench      int // transactions of pgbench that were acknowledged
-	lastCommit time.Time
+	bench      int       // transactions of pgbench that were acknowledged
+	lastCommit time.Time // of all writers
 }
 
 // refusalPatience is how long after the opening the last writer may take to meet the closed source.
@@ -68,7 +68,7 @@ func (w *writers) testify() (testimony, error) {
 	if err != nil {
 		return t, fmt.Errorf("read pgbench's log: %w", err)
 	}
-	t.bench, t.lastCommit = transactions, t.Outcome.LastCommit
+	t.bench, t.lastCommit = transactions, t.LastCommit
 	if last.After(t.lastCommit) {
 		t.lastCommit = last
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,6 +35,7 @@ func TestStopInIncrementalDrains(t *testing.T) {
 	s.mustLeaveNothing()
 	require.Equal(t, migration.PhaseStopped, s.report().State)
 	s.from.Exec(t, "insert into load.nokey values ('still writable', 1)")
+	s.record(t, "stop-in-incremental")
 }
 
 // stop during the copy abandons: nothing of ours stays on the source, and the exit code says that it is not complete.
@@ -52,6 +52,7 @@ func TestStopInCopyAbandons(t *testing.T) {
 	require.Equal(t, 1, p.wait(timeLimit))
 	s.mustLeaveNothing()
 	require.Equal(t, migration.PhaseStopped, s.report().State)
+	s.record(t, "stop-in-copy")
 }
 
 // release removes every trace of a migration from both servers.
@@ -112,18 +113,13 @@ func peakMemory(pid int) int64 {
 	return 0
 }
 
-// historyLength counts the events of the finished migration in the embedded server's database, which is started again
-// for it.
+// historyLength counts the events of the finished migration.
 func (s *scenario) historyLength(t *testing.T) int {
 	t.Helper()
 	var history struct {
 		Events []json.RawMessage `json:"events"`
 	}
-	s.withTemporal(t, func(address string) {
-		out, err := exec.Command(temporalPath(t), "workflow", "show", "--address", address, "-w", string(s.report().ID), "-o", "json").Output()
-		require.NoError(t, err)
-		require.NoError(t, json.Unmarshal(out, &history))
-	})
+	require.NoError(t, json.Unmarshal(s.history(t), &history))
 	return len(history.Events)
 }
 

@@ -48,7 +48,7 @@ func TestKilledAtEveryInstant(t *testing.T) {
 	}
 	require.Equal(t, 0, s.start(nil, "run", "-f", s.file).wait(3*time.Minute))
 
-	outcome := writers.Wait()
+	outcome := writers.Stop()
 	s.mustBeEqual(outcome)
 	s.mustLeaveNothing()
 	report := s.report()
@@ -120,10 +120,11 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		}
 	}
 	require.Equal(t, 0, s.start(nil, "run", "-f", s.file).wait(3*time.Minute))
-	outcome := writers.Wait()
+	outcome := writers.Stop()
 	s.mustBeEqual(outcome)
 	s.mustLeaveNothing()
 	require.Zero(t, s.report().Conflicts)
+	s.record(t, "killed-at-random")
 }
 
 // After SIGKILL the next run works again within ten seconds.
@@ -150,5 +151,5 @@ func TestResumesWithinTenSeconds(t *testing.T) {
 	code, _, errs := s.run("cutover", "-f", s.file)
 	require.Equal(t, 0, code, errs)
 	require.Equal(t, 0, p.wait(2*time.Minute))
-	s.mustBeEqual(writers.Wait())
+	s.mustBeEqual(writers.Stop())
 }

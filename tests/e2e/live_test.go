@@ -25,7 +25,7 @@ func TestLiveMigrationUnderWriters(t *testing.T) {
 	require.Equal(t, 0, code, errs)
 	require.Equal(t, 0, p.wait(2*time.Minute))
 
-	outcome := writers.Wait() // each client ends when the fence refuses it
+	outcome := writers.Stop()
 	require.Empty(t, outcome.Errors)
 	require.False(t, outcome.FirstRefused.IsZero(), "clients must have run into the fence")
 	s.mustBeEqual(outcome)
@@ -45,4 +45,5 @@ func TestLiveMigrationUnderWriters(t *testing.T) {
 	code, _, errs = s.run("run", "-f", s.file)
 	require.Equal(t, 0, code, errs)
 	s.mustBeEqual(outcome)
+	s.record(t, "cutover-under-writers")
 }

@@ -33,8 +33,9 @@ func TestServersRestartInEachPhase(t *testing.T) {
 	code, _, errs := s.run("cutover", "-f", s.file)
 	require.Equal(t, 0, code, errs)
 	require.Equal(t, 0, p.wait(2*time.Minute))
-	s.mustBeEqual(writers.Wait())
+	s.mustBeEqual(writers.Stop())
 	s.mustLeaveNothing()
+	s.record(t, "servers-restarted")
 }
 
 // An outage is shown while it lasts, with what is left of its window.

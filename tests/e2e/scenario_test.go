@@ -109,7 +109,7 @@ func (s *scenario) start(env []string, args ...string) *process {
 }
 
 func (s *scenario) logTail() {
-	logs, _ := filepath.Glob(filepath.Join(s.dir, "state", "*", "*log*"))
+	logs, _ := filepath.Glob(filepath.Join(s.dir, "state", "*log*"))
 	for _, path := range logs {
 		content, _ := os.ReadFile(path)
 		lines := strings.Split(string(content), "\n")
@@ -196,6 +196,7 @@ func (s *scenario) writers(seed uint64) *load.Load {
 	s.from.Exec(s.t, load.Schema)
 	writers := load.Start(context.Background(), load.Config{
 		URI: s.from.URI, Clients: 4, Operations: load.Operations, Seed: seed, Prepared: true, Pause: 5 * time.Millisecond,
+		Persist: true,
 	})
 	s.t.Cleanup(func() { writers.Stop() })
 	return writers

@@ -35,7 +35,7 @@ func TestSeparateServiceWorkerAndStart(t *testing.T) {
 		output, err := signal.CombinedOutput()
 		require.NoError(t, err, string(output))
 		s.awaitID(worker, id, "finished", func(status migration.Status) bool { return status.Phase == migration.PhaseFinished })
-		s.mustBeEqual(writers.Wait())
+		s.mustBeEqual(writers.Stop())
 		s.mustLeaveNothing()
 	})
 }

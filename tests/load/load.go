@@ -29,6 +29,8 @@ type Config struct {
 	Seed       uint64
 	// Pause between two transactions of a client; default 2 ms.
 	Pause time.Duration
+	// Persist lets a client that was refused by a fence try again, as an application would; else it ends.
+	Persist bool
 	// Prepared lets some transactions be prepared first and committed a moment later.
 	Prepared bool
 }
@@ -48,7 +50,7 @@ type Outcome struct {
 	RolledBack   map[int][]int64
 	Unknown      map[int][]int64 // the connection broke in COMMIT
 	LastCommit   time.Time
-	FirstRefused time.Time // first write refused by a fence
+	FirstRefused time.Time // first write refused by a fence, and none was accepted since
 	LongestWait  time.Duration
 	Errors       []error // of other kinds than conflicts among the clients
 }
@@ -99,6 +101,8 @@ type client struct {
 	id     int
 	seq    int64
 	random *rand.Rand
+	// prepared is the transaction whose end this client does not know yet.
+	prepared string
 }
 
 // errRefused ends a client: the source's tables refuse writes.
@@ -111,10 +115,15 @@ func (c *client) run(ctx context.Context) {
 			_ = conn.Close(context.Background())
 		}
 	}()
-	for ctx.Err() == nil {
+	// A stopped client still settles what it has prepared, if the server lets it within a few seconds.
+	for last := 100; ctx.Err() == nil || c.prepared != "" && last > 0; {
+		if ctx.Err() != nil {
+			last--
+			time.Sleep(50 * time.Millisecond)
+		}
 		if conn == nil || conn.IsClosed() {
 			var err error
-			if conn, err = pgx.Connect(context.WithoutCancel(ctx), c.config.URI); err != nil {
+			if conn, err = c.connect(context.WithoutCancel(ctx)); err != nil {
 				conn = nil
 				pause(ctx, 50*time.Millisecond)
 				continue
@@ -125,11 +134,33 @@ func (c *client) run(ctx context.Context) {
 		c.mu.Lock()
 		c.outcome.LongestWait = max(c.outcome.LongestWait, time.Since(started))
 		c.mu.Unlock()
-		if errors.Is(err, errRefused) {
+		if errors.Is(err, errRefused) && !c.config.Persist {
 			return
 		}
 		pause(ctx, time.Duration(c.random.Int64N(int64(2*c.config.Pause))))
 	}
+}
+
+// connect also settles a transaction that was prepared when the connection broke: left alone, it would hold its locks
+// for ever.
+func (c *client) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, c.config.URI)
+	if err != nil || c.prepared == "" {
+		return conn, err
+	}
+	_, err = conn.Exec(ctx, "commit prepared '"+c.prepared+"'")
+	var pgErr *pgconn.PgError
+	switch {
+	case err == nil:
+		c.record(c.outcome.Acknowledged)
+	case errors.As(err, &pgErr) && pgErr.Code == "42704":
+		c.record(c.outcome.Unknown) // committed before the answer was lost, or never prepared
+	default:
+		_ = conn.Close(ctx)
+		return nil, err
+	}
+	c.prepared = ""
+	return conn, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -186,12 +217,17 @@ func (c *client) operate(ctx context.Context, tx pgx.Tx) error {
 func conflict(code string) bool { return code == "23505" || code == "23503" || code == "23P01" }
 
 func (c *client) commitPrepared(ctx context.Context, conn *pgx.Conn) error {
-	gid := fmt.Sprintf("load-%d-%d-%d", c.config.Seed, c.id, c.seq)
-	if _, err := conn.Exec(ctx, "prepare transaction '"+gid+"'"); err != nil {
-		return c.failed(err)
+	c.prepared = fmt.Sprintf("load-%d-%d-%d", c.config.Seed, c.id, c.seq)
+	_, err := conn.Exec(ctx, "prepare transaction '"+c.prepared+"'")
+	if err == nil {
+		time.Sleep(time.Duration(c.random.IntN(20)) * time.Millisecond)
+		_, err = conn.Exec(ctx, "commit prepared '"+c.prepared+"'")
 	}
-	time.Sleep(time.Duration(c.random.IntN(20)) * time.Millisecond)
-	_, err := conn.Exec(ctx, "commit prepared '"+gid+"'")
+	var pgErr *pgconn.PgError
+	if err != nil && !errors.As(err, &pgErr) {
+		return err // connect finds out
+	}
+	c.prepared = ""
 	return c.commit(err)
 }
 
@@ -199,7 +235,7 @@ func (c *client) commit(err error) error {
 	if err == nil {
 		c.record(c.outcome.Acknowledged)
 		c.mu.Lock()
-		c.outcome.LastCommit = time.Now()
+		c.outcome.LastCommit, c.outcome.FirstRefused = time.Now(), time.Time{}
 		c.mu.Unlock()
 		return nil
 	}

@@ -75,6 +75,8 @@ func faultTypes() []string {
 type In struct {
 	Spec migration.Spec `json:"spec"`
 	Run  string         `json:"run"`
+	// Again: a person has ordered to begin anew, whatever an earlier execution left unfinished.
+	Again bool `json:"again,omitempty"`
 }
 
 // Progress travels in the details of a fault, beside it: heartbeats do not reach the workflow.

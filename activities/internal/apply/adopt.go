@@ -51,7 +51,7 @@ func readFamily(ctx context.Context, conn *pgx.Conn, name migration.TableName) (
 	}
 	var f family
 	var member migration.TableName
-	_, err = pgx.ForEachRow(rows, []interface{}{&member.Schema, &member.Name, &f.bound}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&member.Schema, &member.Name, &f.bound}, func() error {
 		f.names = append(f.names, member)
 		return nil
 	})

@@ -52,9 +52,7 @@ func (a *Applier) take(ctx context.Context, segment []wal.Transaction) error {
 		return err
 	}
 	if a.unended == nil {
-		if err := a.begin(ctx); err != nil {
-			return err
-		}
+		a.begin(ctx)
 	} else {
 		a.pipe.plain(ctx, "release savepoint segment")
 		a.pipe.plain(ctx, "savepoint segment")
@@ -97,17 +95,13 @@ func (a *Applier) hold(part *wal.Transaction) {
 }
 
 // begin opens the target transaction; its statements travel with the first ones of the batch.
-func (a *Applier) begin(ctx context.Context) error {
-	if err := a.pipe.trim(ctx); err != nil {
-		return err
-	}
+func (a *Applier) begin(ctx context.Context) {
 	a.batches++
 	a.pipe.plain(ctx, "begin isolation level read committed")
 	a.pipe.ledger(ctx, a.config.Lane.GuardStatement())
 	a.pipe.ledger(ctx, a.config.Lane.HoldProgress(a.position))
 	a.pipe.plain(ctx, "set constraints all deferred")
 	a.pipe.plain(ctx, "savepoint segment")
-	return nil
 }
 
 // inOrderBatches is for how many batches a table whose folded statements failed is written in source order; each
@@ -199,11 +193,16 @@ func (a *Applier) attempt(ctx context.Context, segment []wal.Transaction, last *
 
 func (a *Applier) change(ctx context.Context, tx *wal.Transaction, change *wal.Change) error {
 	switch change.Op {
-	case wal.Message:
-		return nil
 	case wal.Truncate:
 		return a.truncate(ctx, tx, change.Truncated)
+	case wal.Insert, wal.Update, wal.Delete:
+		return a.row(ctx, tx, change)
+	case wal.Message: // it moves the position, nothing else
 	}
+	return nil
+}
+
+func (a *Applier) row(ctx context.Context, tx *wal.Transaction, change *wal.Change) error {
 	t, err := a.table(ctx, change.Relation)
 	if err != nil {
 		return err
@@ -234,7 +233,7 @@ func (a *Applier) decide(tx *wal.Transaction, t *table) (regime, error) {
 	if !t.copied() && a.full() && t.planned.OID == t.relid {
 		return skip, migration.Faultf(migration.FaultBug, "apply to", t.planned.Name.String(), "its copy is not complete")
 	}
-	t.decidedFor, t.decided = a.ordinal, t.snapshots.decide(tx.XID)
+	t.decidedFor, t.decided = a.ordinal, t.decide(tx.XID)
 	return t.decided, nil
 }
 

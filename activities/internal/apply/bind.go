@@ -84,14 +84,14 @@ func (t *table) fit(relation *wal.Relation, types []string, there *counterpart) 
 	columns := make([]column, 0, len(relation.Columns))
 	var left []bool
 	for i, published := range relation.Columns {
-		planned := t.plannedColumn(published.Name)
-		if planned != nil && planned.Generated || slices.Contains(there.generated, published.Name) {
+		if slices.Contains(there.generated, published.Name) {
 			if left == nil {
 				left = make([]bool, len(relation.Columns))
 			}
 			left[i] = true
 			continue
 		}
+		planned := t.plannedColumn(published.Name)
 		found, exists := there.columns[published.Name]
 		if err := t.checkColumn(published, types[i], planned, found, exists); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -146,9 +147,7 @@ func (t *table) keyText(at row) string {
 }
 
 func (t *table) sameNormalKey(a, b row) bool {
-	x, _ := t.appendKey(nil, a)
-	y, _ := t.appendKey(nil, b)
-	return string(x) == string(y)
+	return bytes.Equal(t.appendKey(nil, a), t.appendKey(nil, b))
 }
 
 // fault is that of a conflict that the definition does not let the source win.

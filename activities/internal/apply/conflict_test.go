@@ -17,14 +17,18 @@ var meddlings = []struct {
 }{
 	{"row was there", "", "insert into a values (1, 'foreign')", "insert into a values (1, 'ours', repeat('x', 9000))", 1},
 	{"row of an update was missing", "insert into a values (1, 'a'), (2, 'b')", "delete from a where id = 1", "update a set v = 'c'", 1},
-	{"row of an update with unchanged toast was missing", "insert into a values (1, 'a', repeat('x', 9000)), (2, 'b', null)", "delete from a where id = 1",
-		"update a set v = 'c'; update a set v = 'd'; update a set v = 'e' where id = 1", 1},
+	{
+		"row of an update with unchanged toast was missing", "insert into a values (1, 'a', repeat('x', 9000)), (2, 'b', null)", "delete from a where id = 1",
+		"update a set v = 'c'; update a set v = 'd'; update a set v = 'e' where id = 1", 1,
+	},
 	{"row of a delete was missing", "insert into a values (1, 'a'), (2, 'b')", "delete from a where id = 1", "delete from a", 1},
 	{"new key was taken", "insert into a values (1, 'a', repeat('x', 9000))", "insert into a values (2, 'foreign', 'foreign')", "update a set id = 2", 1},
 	{"old key was missing", "insert into a values (1, 'a', repeat('x', 9000)), (5, 'b', null)", "delete from a where id = 1", "update a set id = id + 1", 1},
 	{"row that came and went was there", "", "insert into a values (1, 'foreign')", "begin; insert into a values (1, 'x'); delete from a where id = 1; commit; insert into a values (3)", 1},
-	{"many, with work around them", "insert into a select i, 'x' from generate_series(1, 100) i", "delete from a where id % 10 = 0; insert into a values (200, 'foreign')",
-		"insert into other values (1); update a set v = v || '!'; delete from a where id > 90; insert into a values (200, 'ours'); insert into other values (2)", 11},
+	{
+		"many, with work around them", "insert into a select i, 'x' from generate_series(1, 100) i", "delete from a where id % 10 = 0; insert into a values (200, 'foreign')",
+		"insert into other values (1); update a set v = v || '!'; delete from a where id > 90; insert into a values (200, 'ours'); insert into other values (2)", 11,
+	},
 }
 
 func TestSourceWinsOverForeignRowsAndSaysSo(t *testing.T) {
@@ -113,6 +117,11 @@ func TestForeignRowWithoutKeyIsToldApart(t *testing.T) {
 	if n := r.applier.Stats().Conflicts; n != 1 {
 		t.Fatalf("%d conflicts", n)
 	}
+}
+
+func mustFail(t *testing.T, err error, kind migration.FaultKind) {
+	t.Helper()
+	_ = mustFault(t, err, kind)
 }
 
 func mustFault(t *testing.T, err error, kind migration.FaultKind) *migration.Fault {

@@ -60,24 +60,22 @@ var folding = [...][3]state{
 	moved:    {refused, refused, refused},
 }
 
-func next(s state, op wal.Op) state {
-	switch op {
-	case wal.Insert:
-		return folding[s][0]
-	case wal.Update:
-		return folding[s][1]
-	}
-	return folding[s][2]
-}
+func next(s state, op wal.Op) state { return folding[s][place(op)] }
 
-func first(op wal.Op) state {
+func first(op wal.Op) state { return [...]state{inserted, updated, deleted}[place(op)] }
+
+// place is the operation's column above. Only changes of rows fold.
+func place(op wal.Op) int {
 	switch op {
 	case wal.Insert:
-		return inserted
+		return 0
 	case wal.Update:
-		return updated
+		return 1
+	case wal.Delete:
+		return 2
+	case wal.Truncate, wal.Message:
 	}
-	return deleted
+	panic("not a change of a row")
 }
 
 // fold gathers the changes of one table, one entry per key.
@@ -125,7 +123,7 @@ func (f *fold) add(e event) bool {
 
 // find looks an entry up by the key of an image, and leaves the key in scratch.
 func (f *fold) find(image row) int {
-	f.scratch, _ = f.table.appendKey(f.scratch[:0], image)
+	f.scratch = f.table.appendKey(f.scratch[:0], image)
 	if i, ok := f.index[string(f.scratch)]; ok {
 		return i
 	}
@@ -133,12 +131,11 @@ func (f *fold) find(image row) int {
 }
 
 func (f *fold) newKey(image row) string {
-	key, _ := f.table.appendKey(nil, image)
-	return string(key)
+	return string(f.table.appendKey(nil, image))
 }
 
 func (f *fold) append(key row, e entry) {
-	f.scratch, _ = f.table.appendKey(f.scratch[:0], key)
+	f.scratch = f.table.appendKey(f.scratch[:0], key)
 	f.index[string(f.scratch)] = len(f.entries)
 	f.entries = append(f.entries, e)
 }
@@ -229,6 +226,9 @@ func (f *fold) reset() {
 
 func (f *fold) group(e *entry) {
 	kind, each := e.write()
+	if kind == insert && f.table.insertOnly() {
+		each = uncounted
+	}
 	mask := ""
 	if e.image != nil && kind != remove {
 		mask = absent(e.image)
@@ -261,6 +261,7 @@ func (e *entry) write() (kind, int64) {
 		return move, 1
 	case nothing:
 		return remove, 0
+	case deleted, refused: // no entry is in the state refused
 	}
 	return remove, 1
 }

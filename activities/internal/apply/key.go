@@ -3,8 +3,6 @@ package apply
 import (
 	"bytes"
 	"encoding/binary"
-
-	"github.com/pgdts/pgdts/activities/internal/wal"
 )
 
 // keyForm says how the text of a key column becomes the same for equal values.
@@ -68,24 +66,22 @@ func (f keyForm) normal(text []byte) []byte {
 		}
 	case padded:
 		return bytes.TrimRight(text, " ")
+	case asIs, unknown:
 	}
 	return text
 }
 
-// appendKey appends a form of the key that is the same for equal keys, if the table is not serial. It reports false
-// when a key column has no value.
-func (t *table) appendKey(to []byte, image row) ([]byte, bool) {
+// appendKey appends a form of the key that is the same for equal keys, if the table is not serial. An event has a value
+// for each key column.
+func (t *table) appendKey(to []byte, image row) []byte {
 	for i, column := range t.key {
-		if image[column].Kind != wal.Text {
-			return to, false
-		}
 		text := t.norms[i].normal(image[column].Data)
 		if len(t.key) > 1 {
 			to = binary.AppendUvarint(to, uint64(len(text)))
 		}
 		to = append(to, text...)
 	}
-	return to, true
+	return to
 }
 
 // sameKey compares texts.

@@ -81,7 +81,7 @@ func newInterpreter() *interpreter {
 	return m
 }
 
-func (m *interpreter) fail(format string, args ...interface{}) {
+func (m *interpreter) fail(format string, args ...any) {
 	if m.wrong == "" {
 		m.wrong = fmt.Sprintf(format, args...)
 	}
@@ -206,7 +206,7 @@ func (m *interpreter) run(snaps []int, low, high int, cuts uint) {
 			regime = exact
 		}
 		for j := from; j < end && regime != skip; j++ {
-			m.step(j, end, regime, cuts)
+			m.step(j, regime, cuts)
 		}
 		from = end
 		if cuts&(1<<i) != 0 || i == len(m.ends)-1 {
@@ -266,7 +266,7 @@ func (m *interpreter) passed(transactions int) {
 	}
 }
 
-func (m *interpreter) step(j, end int, regime regime, cuts uint) {
+func (m *interpreter) step(j int, regime regime, cuts uint) {
 	s := &m.history.steps[j]
 	if regime == band && m.flaw != none && m.flawed(s, j, cuts) {
 		return
@@ -302,17 +302,19 @@ func (m *interpreter) flawed(s *step, j int, cuts uint) bool {
 }
 
 var (
-	texts     [64][]byte
+	texts     = oneByteEach()
 	unchanged = wal.Value{Kind: wal.Unchanged}
 )
 
-func text(b byte) wal.Value { return wal.Value{Kind: wal.Text, Data: texts[b]} }
-
-func init() {
+// oneByteEach spares the model millions of allocations.
+func oneByteEach() (texts [64][]byte) {
 	for i := range texts {
 		texts[i] = []byte{byte(i)}
 	}
+	return texts
 }
+
+func text(b byte) wal.Value { return wal.Value{Kind: wal.Text, Data: texts[b]} }
 
 // histories calls back with every history of a length on some keys, from every beginning.
 func histories(keys, length int, visit func(*history)) {
@@ -486,7 +488,12 @@ func (m *interpreter) choose(snaps []int, low, high int, cuts uint, count *tally
 func TestNoHistoryEndsWrong(t *testing.T) {
 	t.Parallel()
 	for _, s := range []scope{
-		{1, 4, true, true}, {1, 5, false, true}, {2, 2, true, true}, {2, 3, true, true}, {2, 4, false, true}, {2, 5, false, false},
+		{1, 4, true, true},
+		{1, 5, false, true},
+		{2, 2, true, true},
+		{2, 3, true, true},
+		{2, 4, false, true},
+		{2, 5, false, false},
 		{3, 3, false, false},
 	} {
 		got := explore(s, none)

@@ -42,6 +42,7 @@ type pending struct {
 	table   *table
 	kind    kind
 	prepare *prepared // the result is that of preparing it
+	close   bool      // the result is that of giving one back
 	expect  int64     // rows, or uncounted
 	carry   bool      // the count belongs to the next statement's
 	ours    bool      // a statement on the ledger: a wrong count means that this writer has lost its place
@@ -112,6 +113,9 @@ func (p *pipeline) rows(ctx context.Context, a action, s *prepared, rows []rowCh
 }
 
 func (p *pipeline) prepare(open *pgconn.Pipeline, a action, s *prepared) {
+	if len(p.named) >= preparedMax {
+		p.evict(open)
+	}
 	p.names++
 	s.name = fmt.Sprintf("pgdts_%d", p.names)
 	p.named = append(p.named, s)
@@ -125,6 +129,18 @@ func (p *pipeline) prepare(open *pgconn.Pipeline, a action, s *prepared) {
 	}
 	open.SendPrepare(s.name, s.sql, oids)
 	p.pending = append(p.pending, pending{table: a.table, kind: a.kind, prepare: s})
+}
+
+// evict gives all prepared statements back: which of them come again is not known.
+func (p *pipeline) evict(open *pgconn.Pipeline) {
+	for _, s := range p.named {
+		if s.name != "" {
+			open.SendDeallocate(s.name)
+			p.pending = append(p.pending, pending{close: true})
+		}
+		s.name = ""
+	}
+	p.named = p.named[:0]
 }
 
 const oidTextArray = 1009
@@ -240,7 +256,7 @@ func (p *pipeline) count(ctx context.Context) (int64, error) {
 
 func (p *pipeline) result(open *pgconn.Pipeline, expected *pending) (int64, error) {
 	results, err := open.GetResults()
-	if err == nil && expected.prepare != nil {
+	if err == nil && (expected.prepare != nil || expected.close) {
 		return 0, nil
 	}
 	reader, ok := results.(*pgconn.ResultReader)
@@ -286,24 +302,4 @@ func (p *pipeline) clear() {
 	if cap(p.scratch) > unreadBytes {
 		p.scratch = nil
 	}
-}
-
-// trim forgets all prepared statements when there are too many. It must not be called with results pending.
-func (p *pipeline) trim(ctx context.Context) error {
-	if len(p.named) <= preparedMax {
-		return nil
-	}
-	open := p.conn.StartPipeline(ctx)
-	for _, s := range p.named {
-		if s.name != "" {
-			open.SendDeallocate(s.name)
-		}
-		s.name = ""
-	}
-	p.named = p.named[:0]
-	if err := open.Sync(); err != nil {
-		_ = open.Close()
-		return err
-	}
-	return open.Close()
 }

@@ -34,9 +34,7 @@ func (a *Applier) Idle(ctx context.Context, position migration.LSN) error {
 }
 
 func (a *Applier) idle(ctx context.Context, position migration.LSN) error {
-	if err := a.begin(ctx); err != nil {
-		return err
-	}
+	a.begin(ctx)
 	a.counted = Stats{}
 	a.finish(ctx, position, nil)
 	var failed *misfit
@@ -90,7 +88,11 @@ func (a *Applier) commit(ctx context.Context, position migration.LSN) error {
 	}
 	a.position = position
 	a.stats.Changes += a.held.Changes + a.counted.Changes
-	a.stats.Conflicts += a.held.Conflicts + a.counted.Conflicts
+	if n := a.held.Conflicts + a.counted.Conflicts; n > 0 {
+		a.stats.Conflicts += n
+		a.config.Logger.Warn("rows of the target did not fit, and the source won", zap.Int64(migration.KeyRows, n),
+			zap.Stringer(migration.KeyLSN, position), zap.String(migration.KeyHint, "see dts_sync.conflict on the target"))
+	}
 	a.held, a.counted, a.extended, a.unended, a.current = Stats{}, Stats{}, a.extended[:0], nil, nil
 	for _, t := range a.ending(position) {
 		t.pass(position)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	visiblePauseMin = 5 * time.Millisecond
-	visiblePauseMax = time.Second
+	firstPause   = 5 * time.Millisecond
+	longestPause = time.Second
 	// flushPatience is how long the source may take to flush its log by itself.
 	flushPatience = 500 * time.Millisecond
 )
@@ -37,7 +37,7 @@ func (a *Applier) refetch(ctx context.Context, tx *wal.Transaction, t *table, im
 		if err != nil {
 			return err
 		}
-		for pause := visiblePauseMin; ; pause = min(2*pause, visiblePauseMax) {
+		for pause := firstPause; ; pause = min(2*pause, longestPause) {
 			sees, err := a.tryFetch(ctx, conn, tx.XID, t, operators, image, &found)
 			if err != nil || sees {
 				return err
@@ -143,7 +143,7 @@ func (a *Applier) awaitFlushed(ctx context.Context, tx pgx.Tx, high migration.LS
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(visiblePauseMin):
+		case <-time.After(firstPause):
 		}
 	}
 }

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // rig is a source with a slot, and a target with a ledger.
 type rig struct {
-	t              *testing.T // of the running test
+	t              testing.TB // of the running test
 	source, target *pgtest.DB
 	from, to       *pg.Server
 	spec           migration.Spec
@@ -41,13 +41,13 @@ type rig struct {
 const run = "run-1"
 
 // newRig runs the same statements on both sides; the slot is made after them.
-func newRig(t *testing.T, ddl string) *rig {
+func newRig(t testing.TB, ddl string) *rig {
 	t.Helper()
 	server := pgtest.Shared(t)
 	return newRigOn(t, server, server, ddl)
 }
 
-func newRigOn(t *testing.T, from, to *pgserver.Server, ddl string) *rig {
+func newRigOn(t testing.TB, from, to *pgserver.Server, ddl string) *rig {
 	t.Helper()
 	r := &rig{t: t, source: pgtest.Database(t, from), target: pgtest.Database(t, to), partBytes: 1 << 20}
 	r.source.Exec(t, ddl)
@@ -66,7 +66,7 @@ func newRigOn(t *testing.T, from, to *pgserver.Server, ddl string) *rig {
 	return r
 }
 
-func server(t *testing.T, side migration.Side, db *pgtest.DB) *pg.Server {
+func server(t testing.TB, side migration.Side, db *pgtest.DB) *pg.Server {
 	t.Helper()
 	s, err := pg.NewServer(side, migration.Endpoint{URI: db.URI}, nil)
 	if err != nil {
@@ -94,11 +94,17 @@ func (r *rig) publish() {
 	} else {
 		r.source.Exec(r.t, "create publication "+r.spec.ID.Publication())
 	}
-	r.source.Exec(r.t, "create publication "+r.spec.ID.PublicationInsertOnly()+" with (publish = 'insert, truncate')")
+	operations := "insert, truncate"
+	if r.version() < 11 {
+		operations = "insert"
+	}
+	r.source.Exec(r.t, "create publication "+r.spec.ID.PublicationInsertOnly()+" with (publish = '"+operations+"')")
 	if len(inserts) > 0 {
 		r.source.Exec(r.t, "alter publication "+r.spec.ID.PublicationInsertOnly()+" add table "+strings.Join(inserts, ", "))
 	}
 }
+
+func (r *rig) version() int { return r.source.Server.Binaries.Major }
 
 // record writes the ledger: every table exact from the slot's start on, as if nothing had to be copied.
 func (r *rig) record() {
@@ -130,7 +136,7 @@ func (r *rig) record() {
 }
 
 // plan reads the tables as their catalog describes them.
-func plan(t *testing.T, db *pgtest.DB) []catalog.Table {
+func plan(t testing.TB, db *pgtest.DB) []catalog.Table {
 	t.Helper()
 	const sql = `select coalesce(json_agg(json_build_object(
 		'oid', c.oid::int8, 'name', json_build_object('schema', n.nspname, 'name', c.relname), 'kind', c.relkind,
@@ -206,17 +212,35 @@ func (r *rig) receive() []wal.Transaction {
 // confirm moves the slot to what is durable.
 func (r *rig) confirm() {
 	r.t.Helper()
+	if r.version() < 11 {
+		r.source.Exec(r.t, "select count(*) from pg_logical_slot_get_binary_changes($1, $2::text::pg_lsn, null, 'proto_version', '1', 'publication_names', $3)",
+			r.spec.ID.Slot(), r.applier.Position().String(), r.spec.ID.Publication())
+		return
+	}
 	r.source.Exec(r.t, "select pg_replication_slot_advance($1, greatest(confirmed_flush_lsn, $2::text::pg_lsn)) from pg_replication_slots where slot_name = $1",
 		r.spec.ID.Slot(), r.applier.Position().String())
 }
 
-// drain applies everything in batches of some size, 0 being all at once.
+// drain applies everything in batches of some size, 0 being all at once. Nobody may write to the source meanwhile.
 func (r *rig) drain(size int) {
 	r.t.Helper()
 	must(r.t, r.tryDrain(size))
 }
 
 func (r *rig) tryDrain(size int) error {
+	r.t.Helper()
+	if err := r.follow(size); err != nil {
+		return err
+	}
+	position, err := migration.ParseLSN(pgtest.Value[string](r.t, r.source, "select pg_current_wal_insert_lsn()::text"))
+	must(r.t, err)
+	must(r.t, r.applier.Idle(r.t.Context(), max(position, r.applier.Position())))
+	r.confirm()
+	return nil
+}
+
+// follow applies what has been committed by now.
+func (r *rig) follow(size int) error {
 	r.t.Helper()
 	if r.applier == nil {
 		r.start()
@@ -230,10 +254,6 @@ func (r *rig) tryDrain(size int) error {
 			return err
 		}
 	}
-	position, err := migration.ParseLSN(pgtest.Value[string](r.t, r.source, "select pg_current_wal_insert_lsn()::text"))
-	must(r.t, err)
-	must(r.t, r.applier.Idle(r.t.Context(), max(position, r.applier.Position())))
-	r.confirm()
 	return nil
 }
 
@@ -275,7 +295,7 @@ func (r *rig) script(sql string) {
 }
 
 // on lets a subtest use the rig of its parent.
-func (r *rig) on(t *testing.T) *rig {
+func (r *rig) on(t testing.TB) *rig {
 	parent := r.t
 	r.t = t
 	t.Cleanup(func() { r.t = parent })

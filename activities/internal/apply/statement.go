@@ -84,17 +84,26 @@ func (t *table) build(s shape) *prepared {
 	case formRemoveFixed:
 		return t.buildRemove(t.fixed)
 	case formChange:
-		return t.buildChange(s, t.settable(s.absent, t.loose))
+		return t.buildChange(t.settable(s.absent, t.loose))
 	case formMove:
-		return t.buildChange(s, t.settable(s.absent, true))
+		return t.buildChange(t.settable(s.absent, true))
 	case formReplace:
 		return t.buildReplace(s, nil)
 	case formReplaceFixed:
 		return t.buildReplace(s, t.fixed)
 	case formRemoveWhole, formChangeWhole:
 		return t.buildWhole(s)
+	case formInsert:
+		if t.insertOnly() {
+			return t.buildInsert(" on conflict do nothing")
+		}
+		return t.buildInsert("")
+	case formInsertNew:
+		return t.buildInsert(" on conflict (" + t.keyList() + ") do nothing")
+	case formPut:
+		return t.buildInsert(t.onConflict())
 	}
-	return t.buildInsert(s)
+	panic("no such form of statement")
 }
 
 // only keeps statements off the children of an inheritance parent, which are tables of their own.
@@ -162,7 +171,7 @@ func (t *table) buildRemove(fixed []int) *prepared {
 }
 
 // buildChange leaves rows alone whose fixed columns would have to change.
-func (t *table) buildChange(s shape, set []int) *prepared {
+func (t *table) buildChange(set []int) *prepared {
 	p := &prepared{at: t.key, image: set}
 	where := t.matches(nil)
 	for _, i := range t.fixed {
@@ -202,7 +211,7 @@ func (t *table) buildReplace(s shape, fixed []int) *prepared {
 	return p
 }
 
-func (t *table) buildInsert(s shape) *prepared {
+func (t *table) buildInsert(onConflict string) *prepared {
 	p := &prepared{image: t.known("")}
 	var names, values []string
 	for i, c := range t.columns {
@@ -214,13 +223,7 @@ func (t *table) buildInsert(s shape) *prepared {
 		overriding = "overriding system value "
 	}
 	p.sql = fmt.Sprintf("insert into %s (%s) %sselect %s from %s", t.target.SQL(), strings.Join(names, ", "), overriding,
-		strings.Join(values, ", "), p.arrays())
-	switch s.form {
-	case formPut:
-		p.sql += t.onConflict()
-	case formInsertNew:
-		p.sql += " on conflict (" + t.keyList() + ") do nothing"
-	}
+		strings.Join(values, ", "), p.arrays()) + onConflict
 	return p
 }
 

@@ -73,7 +73,7 @@ func describe(ctx context.Context, conn *pgx.Conn, name migration.TableName, key
 	}
 	var col column
 	var generated bool
-	_, err = pgx.ForEachRow(rows, []interface{}{&col.name, &col.cast, &col.typ, &col.base, &col.enum, &col.always, &generated, &col.fuzzy},
+	_, err = pgx.ForEachRow(rows, []any{&col.name, &col.cast, &col.typ, &col.base, &col.enum, &col.always, &generated, &col.fuzzy},
 		func() error {
 			if generated {
 				c.generated = append(c.generated, col.name)
@@ -95,7 +95,7 @@ func (c *counterpart) readOperators(ctx context.Context, conn *pgx.Conn, oid uin
 		return err
 	}
 	var names, operators []string
-	_, err = pgx.ForEachRow(rows, []interface{}{&names, &operators}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&names, &operators}, func() error {
 		if !sameNames(names, key) {
 			return nil
 		}

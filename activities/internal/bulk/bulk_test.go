@@ -653,3 +653,47 @@ func TestRoleThatMayOnlyReadIsEnoughOnTheSource(t *testing.T) {
 	b.copy(2)
 	pgtest.MustEqual(t, b.source, b.target)
 }
+
+func TestRowsOfAnExtensionAreNotCopiedTwice(t *testing.T) {
+	t.Parallel()
+	// The extension's own row is on the target since its creation; only the user's rows are to be copied.
+	b := newBench(t, `
+create extension hstore; create table settings (a int primary key, own bool); insert into settings values (1, true);
+alter extension hstore add table settings;
+update pg_extension set extconfig = array['settings'::regclass::oid], extcondition = array['WHERE NOT own'] where extname = 'hstore'`)
+	b.source.Exec(t, "insert into settings select g, false from generate_series(2, 50) g")
+	b.plan()
+	b.copy(1)
+	pgtest.MustEqual(t, b.source, b.target)
+	require.Equal(t, "49", b.target.Query(t, "select rows from dts_sync.chunk")[0][0])
+}
+
+func TestChunksOfTwoHistoriesAreNotMixed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "create table t (a int primary key, pad text)")
+	b.source.Exec(t, "insert into t select g, repeat('x', 500) from generate_series(1, 1000) g")
+	b.config.ChunkBytes = 256 << 10
+	require.GreaterOrEqual(t, b.plan().Chunks, 2)
+	b.target.Exec(t, "update dts_sync.chunk set state = 'done', snap = case no when 1 then '10:20:11' else '10:20:12' end, snap_lsn = '0/1'")
+	fault := b.fails()
+	require.Equal(t, migration.FaultWrongServer, fault.Kind)
+	require.Equal(t, "planned", b.stage("t"))
+}
+
+func TestMostlyEmptyPagesAreStillCutEvenly(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "create table t (a int primary key, pad text) with (autovacuum_enabled = off)")
+	b.source.Exec(t, "insert into t select g, repeat('x', 900) from generate_series(1, 40000) g; delete from t where a > 100; analyze t")
+	b.config.ChunkBytes = 1 << 20
+	require.Greater(t, b.plan().Chunks, 5)
+	b.copy(2)
+	pgtest.MustEqual(t, b.source, b.target)
+	require.Less(t, pgtest.Value[int](t, b.target, "select max(rows) from dts_sync.chunk"), 50)
+}
+
+func TestLanesAreNotMoreThanThereIsToDo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "create table t (a int primary key)")
+	require.Equal(t, 1, b.plan().Lanes)
+	b.copy(1)
+}

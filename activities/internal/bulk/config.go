@@ -22,7 +22,8 @@ type Config struct {
 	ChunkBytes int64
 	// ChunksMax bounds the chunks of a table by making them larger, up to the ceiling. Default 4096.
 	ChunksMax int
-	// StallMax is how long a COPY may move no byte before the attempt is given up. Default 5 minutes.
+	// StallMax is how long a COPY may move no byte before the attempt is given up. Default 1 hour: a scan over dead rows
+	// alone sends nothing, and a server that is gone is noticed by the connection much earlier.
 	StallMax time.Duration
 	// LockTimeout is how long a chunk waits for its table's lock. Default 5 seconds.
 	LockTimeout time.Duration
@@ -39,7 +40,7 @@ func (c Config) withDefaults() Config {
 	}
 	fill(&c.ChunkBytes, 64<<20)
 	fill(&c.ChunksMax, 4096)
-	fill(&c.StallMax, 5*time.Minute)
+	fill(&c.StallMax, time.Hour)
 	fill(&c.LockTimeout, 5*time.Second)
 	fill(&c.GuardMax, 30*time.Second)
 	c.ChunkBytes = min(c.ChunkBytes, chunkBytesMax)

@@ -22,27 +22,26 @@ func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error
 	}
 	defer pg.Close(conn)
 	book := ledger.Ledger{ID: w.lane.ID, Conn: conn}
-	for {
-		if err := book.Renew(ctx, w.lane.Run); err != nil {
-			return ended(ctx, w.config.Target.Fault("renew the lease on", string(w.lane.ID), err))
+	for err == nil {
+		if err = book.Renew(ctx, w.lane.Run); err != nil {
+			err = w.config.Target.Fault("renew the lease on", string(w.lane.ID), err)
+			break
 		}
-		beat, err := w.beat(ctx, book)
-		if err != nil {
-			return ended(ctx, err)
-		}
-		report(beat)
-		if err := sleep(ctx, reportEvery); err != nil {
-			return nil
+		var beat migration.Beat
+		if beat, err = w.beat(ctx, book); err == nil {
+			report(beat)
+			err = sleep(ctx, reportEvery)
 		}
 	}
+	return ended(ctx, err)
 }
 
 // ended drops an error that the end of the work has caused.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 func (w *worker) beat(ctx context.Context, book ledger.Ledger) (migration.Beat, error) {

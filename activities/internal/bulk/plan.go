@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
@@ -36,7 +37,7 @@ func Plan(ctx context.Context, config Config, lane ledger.Lane, report func(migr
 		return Planned{}, config.Target.Fault("read ledger of", string(lane.ID), err)
 	}
 	if !main.Planned {
-		tables, chunks, err := config.cut(ctx, lane, report)
+		tables, chunks, err := config.cut(ctx, lane, main.Publications, report)
 		if err != nil {
 			return Planned{}, err
 		}
@@ -70,7 +71,7 @@ func record(ctx context.Context, target *pgx.Conn, lane ledger.Lane, tables []le
 
 // cut reads the source. Roots of partition trees have no rows and no chunk: they are copied from the start, and their
 // key is built when those of all other tables are.
-func (c Config) cut(ctx context.Context, lane ledger.Lane, report func(migration.Beat)) ([]ledger.Table, []ledger.Chunk, error) {
+func (c Config) cut(ctx context.Context, lane ledger.Lane, publications []string, report func(migration.Beat)) ([]ledger.Table, []ledger.Chunk, error) {
 	source, err := c.Source.Connect(ctx, lane.Session())
 	if err != nil {
 		return nil, nil, err
@@ -84,6 +85,9 @@ func (c Config) cut(ctx context.Context, lane ledger.Lane, report func(migration
 	found, err := catalog.Tables(ctx, source)
 	if err != nil {
 		return nil, nil, c.Source.Fault("read tables", "", err)
+	}
+	if found, err = c.streamed(ctx, source, publications, found); err != nil {
+		return nil, nil, err
 	}
 	var tables []ledger.Table
 	var chunks []ledger.Chunk
@@ -105,4 +109,38 @@ func (c Config) cut(ctx context.Context, lane ledger.Lane, report func(migration
 		report(migration.Beat{Done: int64(i + 1), Total: int64(len(found))})
 	}
 	return tables, chunks, nil
+}
+
+// readStreamed lists what is in publications, and the partitions below.
+const readStreamed = `
+with recursive streamed as (
+    select r.prrelid as oid from pg_publication_rel r join pg_publication p on p.oid = r.prpubid where p.pubname = any ($1)
+    union
+    select i.inhrelid from streamed s join pg_class c on c.oid = s.oid and c.relkind = 'p' join pg_inherits i on i.inhparent = s.oid
+)
+select oid from streamed`
+
+// streamed leaves out tables that came into being after the publications: a copy of them would look complete, while
+// their changes are in no stream. The cutover names them as not migrated.
+func (c Config) streamed(ctx context.Context, source *pgx.Conn, publications []string, tables []catalog.Table) ([]catalog.Table, error) {
+	if len(publications) == 0 {
+		return tables, nil
+	}
+	rows, err := source.Query(ctx, readStreamed, publications)
+	if err != nil {
+		return nil, c.Source.Fault("read publications", "", err)
+	}
+	members, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
+	if err != nil {
+		return nil, c.Source.Fault("read publications", "", err)
+	}
+	kept := make([]catalog.Table, 0, len(tables))
+	for _, t := range tables {
+		if t.Kind == "r" && !t.Unlogged && !slices.Contains(members, t.OID) {
+			c.Log.Warn("left out a table that was made after the publications", zap.String(migration.KeyTable, t.Name.String()))
+			continue
+		}
+		kept = append(kept, t)
+	}
+	return kept, nil
 }

@@ -59,6 +59,7 @@ type worker struct {
 	finisher Finisher
 
 	source, target *pgx.Conn
+	nudger         *pgx.Conn // on the source, once it was needed
 	main           ledger.Migration
 	tables         map[uint32]ledger.Table
 
@@ -67,6 +68,7 @@ type worker struct {
 }
 
 func (w *worker) close() {
+	pg.Close(w.nudger)
 	pg.Close(w.source)
 	pg.Close(w.target)
 }

@@ -163,12 +163,12 @@ func drifted(t ledger.Table, what string) error {
 }
 
 const (
-	flushWait = 500 * time.Millisecond
-	flushPoll = 10 * time.Millisecond
+	flushWait = 20 * time.Millisecond
+	flushPoll = 5 * time.Millisecond
 )
 
-// flushed waits, in the session that took the snapshot, until the source's log is durable up to lsn. On an idle source
-// with asynchronous commits nobody might flush it for long, so after a while another session does.
+// flushed waits, in the session that took the snapshot, until the source's log is durable up to lsn. A busy source
+// flushes all the time; on an idle one, or with asynchronous commits, nobody might for long, so another session does.
 func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
 	begun, nudged := time.Now(), false
 	for {
@@ -176,16 +176,14 @@ func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
 		var walFile string
 		err := w.source.QueryRow(ctx, "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn, pg_walfile_name(pg_current_wal_insert_lsn())",
 			lsn.String()).Scan(&done, &walFile)
-		if err != nil {
+		switch {
+		case err != nil:
 			return w.config.Source.Fault("wait for the log to be flushed", lsn.String(), err)
-		}
-		if done {
+		case done:
 			return w.sameTimeline(walFile)
-		}
-		if time.Since(begun) > w.config.GuardMax {
+		case time.Since(begun) > w.config.GuardMax:
 			return migration.Faultf(migration.FaultOther, "wait for the log to be flushed", lsn.String(), "not flushed after %s", w.config.GuardMax)
-		}
-		if !nudged && time.Since(begun) > flushWait {
+		case !nudged && time.Since(begun) > flushWait:
 			if err := w.nudge(ctx); err != nil {
 				return err
 			}
@@ -199,16 +197,16 @@ func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
 
 // nudge commits a logical message, for which any role has the right: the commit flushes the log. It does not wait for
 // standbys, of which one may be down.
-func (w *worker) nudge(ctx context.Context) error {
-	other, err := w.config.Source.Connect(ctx, w.lane.Session())
-	if err != nil {
-		return err
+func (w *worker) nudge(ctx context.Context) (err error) {
+	if w.nudger == nil || w.nudger.IsClosed() {
+		if w.nudger, err = w.config.Source.Connect(ctx, w.lane.Session()); err != nil {
+			return err
+		}
+		if _, err = w.nudger.Exec(ctx, "set synchronous_commit = local"); err != nil {
+			return w.config.Source.Fault("set up session", "", err)
+		}
 	}
-	defer pg.Close(other)
-	_, err = other.Exec(ctx, "set synchronous_commit = local")
-	if err == nil {
-		_, err = other.Exec(ctx, "select pg_logical_emit_message(true, 'pgdts', 'flush')")
-	}
+	_, err = w.nudger.Exec(ctx, "select pg_logical_emit_message(true, 'pgdts', 'flush')")
 	return w.config.Source.Fault("flush the log", "", err)
 }
 

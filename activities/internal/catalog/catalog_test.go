@@ -148,6 +148,7 @@ create extension hstore; create extension if not exists citext`)
 	require.Equal(t, "mother", child.Parent.Name)
 	require.Empty(t, child.Root.Name)
 	require.True(t, found["public.fast"].Unlogged)
+	require.Equal(t, catalog.PublishedInsert, found["public.fast"].Published(migration.FullIdentity), "no publication takes it")
 }
 
 func TestForeignOrderOfAKeyIsKept(t *testing.T) {
@@ -184,9 +185,9 @@ func TestFingerprintFollowsWhatMattersAndNothingElse(t *testing.T) {
 	conn := connect(t, db)
 	oid := pgtest.Value[uint32](t, db, "select 't'::regclass::oid")
 	fingerprint := func() string {
-		print, err := catalog.CurrentFingerprint(t.Context(), conn, oid)
+		current, err := catalog.CurrentFingerprint(t.Context(), conn, oid)
 		require.NoError(t, err)
-		return print
+		return current
 	}
 	before := fingerprint()
 	db.Exec(t, `insert into t select g, 'x', g from generate_series(1, 5000) g; analyze t;
@@ -199,9 +200,9 @@ func TestFingerprintFollowsWhatMattersAndNothingElse(t *testing.T) {
 		"alter table t drop constraint t_pkey", "alter table t rename to u",
 	} {
 		db.Exec(t, change)
-		print := fingerprint()
-		require.Empty(t, seen[print], change)
-		seen[print] = change
+		now := fingerprint()
+		require.Empty(t, seen[now], change)
+		seen[now] = change
 	}
 	stored, err := catalog.ReadTable(t.Context(), conn, oid)
 	require.NoError(t, err)
@@ -212,6 +213,21 @@ func TestFingerprintFollowsWhatMattersAndNothingElse(t *testing.T) {
 	require.Equal(t, stored.Fingerprint(), again.Fingerprint(), "the ledger keeps tables as JSON")
 	db.Exec(t, "drop table u")
 	require.Empty(t, fingerprint())
+}
+
+func TestWritesCountWhatIsNotPublished(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Database(t, pgtest.Shared(t))
+	db.Exec(t, "create table keyless (a int); create unlogged table fast (a int)")
+	db.Exec(t, "insert into keyless select generate_series(1, 10); insert into fast select generate_series(1, 10)")
+	db.Exec(t, "update keyless set a = 0 where a < 4; delete from keyless where a = 9")
+	db.WaitUntil(t, "select n_tup_ins = 10 and n_tup_del = 1 from pg_stat_user_tables where relname = 'keyless'")
+	db.WaitUntil(t, "select n_tup_ins = 10 from pg_stat_user_tables where relname = 'fast'")
+	writes, err := catalog.Writes(t.Context(), connect(t, db))
+	require.NoError(t, err)
+	found := tables(t, db)
+	require.Equal(t, int64(4), writes[found["public.keyless"].OID])
+	require.Equal(t, int64(10), writes[found["public.fast"].OID])
 }
 
 func TestSequencesAreReadExactly(t *testing.T) {

@@ -39,10 +39,10 @@ func (t Table) Mode(withoutKey migration.WithoutKey) migration.TableMode {
 // Fingerprint changes when the table is another table, or its rows would be read or identified in another way. Sizes,
 // indexes beside the key, defaults and the table's parents do not matter.
 func (t Table) Fingerprint() string {
-	hash := sha256.New()
-	fmt.Fprintf(hash, "%d %q %q %s %s %t %q\n", t.OID, t.Name.Schema, t.Name.Name, t.Kind, t.Identity, t.Found, t.Key)
+	text := fmt.Sprintf("%d %q %q %s %s %t %q\n", t.OID, t.Name.Schema, t.Name.Name, t.Kind, t.Identity, t.Found, t.Key)
 	for _, c := range t.Columns {
-		fmt.Fprintf(hash, "%d %q %q %d %t %s %t %q\n", c.Num, c.Name, c.Type, c.TypeOID, c.NotNull, c.Identity, c.Generated, c.Collation)
+		text += fmt.Sprintf("%d %q %q %d %t %s %t %q\n", c.Num, c.Name, c.Type, c.TypeOID, c.NotNull, c.Identity, c.Generated, c.Collation)
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:16])
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
 }

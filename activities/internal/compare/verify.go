@@ -3,6 +3,7 @@ package compare
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -19,6 +20,7 @@ import (
 // Method is how tables are compared.
 type Method string
 
+// The methods.
 const (
 	MethodAuto   Method = "auto"   // by hash as far as the time allows, the rest by count
 	MethodHash   Method = "hash"   // every value
@@ -44,6 +46,10 @@ type Config struct {
 	Parallel int
 	// Budget is how long hashing may take with MethodAuto; 0 = without a bound.
 	Budget time.Duration
+	// Holder, if set, runs work in the session of the source that holds the fence's locks. Whoever wants a table for
+	// himself (TRUNCATE, ALTER TABLE) waits for the fence, and every new reader waits behind him; the session that has its
+	// lock does not. ctx of work must not be bounded by less than the fence: a query cut off ends it.
+	Holder func(ctx context.Context, work func(*pgx.Conn) error) error
 	// Report, if set, is told how many tables are done.
 	Report func(done, total int)
 }
@@ -154,27 +160,31 @@ func (v *verification) compare(ctx context.Context, p *pair, table catalog.Table
 		return migration.Verdict{}, err
 	}
 	if !hash {
-		return p.compare(ctx, table, MethodCounts)
+		return p.compare(ctx, ctx, table, MethodCounts)
 	}
 	if v.Method != MethodAuto || v.Budget == 0 {
-		return p.compare(ctx, table, MethodHash)
+		return p.compare(ctx, ctx, table, MethodHash)
 	}
 	bounded, cancel := context.WithTimeout(ctx, v.remaining())
 	defer cancel()
-	verdict, err := p.compare(bounded, table, MethodHash)
+	verdict, err := p.compare(bounded, ctx, table, MethodHash)
 	if err == nil || ctx.Err() != nil || !errors.Is(bounded.Err(), context.DeadlineExceeded) {
 		return verdict, err
 	}
 	if err := p.open(ctx, v.Config); err != nil {
 		return migration.Verdict{}, err
 	}
-	return p.compare(ctx, table, MethodCounts)
+	return p.compare(ctx, ctx, table, MethodCounts)
 }
+
+// lockWait is how long a table is waited for before the holder is asked.
+const lockWait = 200 * time.Millisecond
 
 // pair is one session on each side.
 type pair struct {
 	source, target *pgx.Conn
 	dialect        Dialect
+	holder         func(context.Context, func(*pgx.Conn) error) error
 }
 
 // open makes the sessions where there are none: a query whose time ran out has cost its session.
@@ -189,6 +199,11 @@ func (p *pair) open(ctx context.Context, config Config) error {
 	}
 	if p.target, err = config.Target.Connect(ctx, config.Session); err != nil {
 		return err
+	}
+	if p.holder = config.Holder; p.holder != nil {
+		if _, err := p.source.Exec(ctx, fmt.Sprintf("set lock_timeout = %d", lockWait.Milliseconds())); err != nil {
+			return config.Source.Fault("prepare", "session", err)
+		}
 	}
 	p.dialect, err = Agree(ctx, p.source, p.target)
 	return err
@@ -205,12 +220,18 @@ type answer struct {
 	sum  string
 }
 
-// compare asks both sides at once.
-func (p *pair) compare(ctx context.Context, table catalog.Table, method Method) (migration.Verdict, error) {
+// compare asks both sides at once. fenced bounds what runs in the fence's own session.
+func (p *pair) compare(ctx, fenced context.Context, table catalog.Table, method Method) (migration.Verdict, error) {
 	var source, target answer
 	group, asking := errgroup.WithContext(ctx)
 	group.Go(func() (err error) { // ends with the query
 		source, err = p.ask(asking, p.source, table, method)
+		if pg.SQLState(err) == "55P03" && p.holder != nil {
+			err = p.holder(fenced, func(conn *pgx.Conn) error {
+				source, err = p.ask(fenced, conn, table, method)
+				return err
+			})
+		}
 		return pg.Fault(migration.Source, "compare", table.Name.String(), err)
 	})
 	group.Go(func() (err error) { // ends with the query

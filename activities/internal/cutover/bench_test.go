@@ -47,7 +47,24 @@ select nextval('ticket'), nextval('ticket');`
 
 func newBench(t *testing.T, server *pgserver.Server, setup string, change ...func(*migration.Spec)) bench {
 	t.Helper()
-	b := bench{slottest.New(t, server, setup)}
+	return incremental(t, bench{slottest.New(t, server, setup)}, change...)
+}
+
+// acrossServers is newBench with a source that has a server of its own.
+func acrossServers(t *testing.T, from, to *pgserver.Server, setup string) bench {
+	t.Helper()
+	source, target := pgtest.Database(t, from), pgtest.Database(t, to)
+	source.Exec(t, setup)
+	b := bench{slottest.Existing(t, migration.RandomID("test"), source.URI, target.URI)}
+	b.From, b.To = source, target
+	conn := b.Connect(t, b.Target)
+	require.NoError(t, ledger.Create(t.Context(), conn))
+	require.NoError(t, ledger.Ledger{ID: b.Spec.ID, Conn: conn}.Acquire(t.Context(), slottest.Run, b.Spec))
+	return incremental(t, b)
+}
+
+func incremental(t *testing.T, b bench, change ...func(*migration.Spec)) bench {
+	t.Helper()
 	b.Spec.Cutover.SteadyFor = 0
 	b.Spec.Cutover.Deadline = migration.Duration(20 * time.Second)
 	for _, f := range change {
@@ -157,29 +174,20 @@ func (b bench) mustBeAsBefore(t *testing.T) {
 		pgtest.Value[string](t, b.To, "select name from customer where id = 1"))
 }
 
-var failpoints struct {
-	sync.Once
-	binary string
-	err    error
-}
-
-// child runs a cutover in a process of its own with an action at a failpoint. The names only mean something in a binary
-// that was built with them.
-func (b bench) child(t *testing.T, failpoint string) (string, error) {
+// failpoints builds what runs a cutover in a process of its own, with an action at a failpoint: their names only mean
+// something in a binary that was built with them.
+func (b bench) failpoints(t *testing.T) func(action string) (string, error) {
 	t.Helper()
-	failpoints.Do(func() {
-		failpoints.binary = os.TempDir() + "/cutover-failpoint.test"
-		var out []byte
-		if out, failpoints.err = exec.Command("go", "test", "-c", "-tags", "failpoint", "-o", failpoints.binary, ".").CombinedOutput(); failpoints.err != nil {
-			t.Logf("%s", out)
-		}
-	})
-	require.NoError(t, failpoints.err)
-	child := exec.CommandContext(t.Context(), failpoints.binary, "-test.run", "^TestInChild$", "-test.v")
-	child.Env = append(os.Environ(), "PGDTS_FAILPOINT="+failpoint, "CUTOVER_SOURCE="+b.From.URI, "CUTOVER_TARGET="+b.To.URI,
-		"CUTOVER_ID="+string(b.Spec.ID))
-	out, err := child.CombinedOutput()
-	return string(out), err
+	binary := t.TempDir() + "/cutover.test"
+	out, err := exec.Command("go", "test", "-c", "-tags", "failpoint", "-o", binary, ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return func(action string) (string, error) {
+		child := exec.CommandContext(t.Context(), binary, "-test.run", "^TestInChild$", "-test.v")
+		child.Env = append(os.Environ(), "PGDTS_FAILPOINT="+action, "CUTOVER_SOURCE="+b.From.URI, "CUTOVER_TARGET="+b.To.URI,
+			"CUTOVER_ID="+string(b.Spec.ID))
+		out, err := child.CombinedOutput()
+		return string(out), err
+	}
 }
 
 // TestInChild is the process that dies, or fails, at a failpoint.

@@ -108,18 +108,28 @@ func (a *attempt) trigger(table relation) string {
 // closeByDefault is for a role that does not own the tables, while the fence holds the locks.
 func (a *attempt) closeByDefault(ctx context.Context) error {
 	err := a.setReadOnly(ctx)
+	switch {
+	case pg.SQLState(err) == "42501":
+		a.note("the source could not be closed: the role owns neither the tables nor the database; " +
+			"whoever still writes there writes to the old database")
+	case err != nil:
+		return err
+	default:
+		err = a.endOthers(ctx)
+		if err != nil && pg.SQLState(err) != "42501" {
+			return err
+		}
+		note := "triggers that refuse writes could not be made on the source (the role does not own the tables): " +
+			"the database was made read-only by default, which a session may set off"
+		if err != nil {
+			note += "; sessions that the role may not end stay as they are until they reconnect"
+		}
+		a.note("%s", note)
+	}
 	if err == nil {
-		a.note("triggers that refuse writes could not be made on the source (the role does not own the tables): " +
-			"the database was made read-only by default, and its sessions were ended; a session may set that off")
 		return nil
 	}
-	if pg.SQLState(err) != "42501" {
-		return err
-	}
-	a.note("the source could not be closed: the role owns neither the tables nor the database; " +
-		"whoever still writes there writes to the old database")
-	_, err = a.source.Exec(ctx, endWaiting, a.fence.pid())
-	if pg.SQLState(err) == "42501" {
+	if _, err = a.source.Exec(ctx, endWaiting, a.fence.pid()); pg.SQLState(err) == "42501" {
 		return nil
 	}
 	return err
@@ -134,6 +144,9 @@ where datname = current_database() and pid <> pg_backend_pid() and $1::int = any
 // and sessions that began before are ended.
 func (a *attempt) refuseByDefault(ctx context.Context) error {
 	err := a.setReadOnly(ctx)
+	if err == nil {
+		err = a.endOthers(ctx)
+	}
 	if pg.SQLState(err) == "42501" {
 		return migration.NewFault(migration.FaultNotReady, "close", a.Source.Database(), err,
 			"the role must own the database and be a member of pg_signal_backend, and sessions of superusers must have ended; or use cutover.fence: lock")
@@ -141,7 +154,7 @@ func (a *attempt) refuseByDefault(ctx context.Context) error {
 	return a.Source.Fault("close", a.Source.Database(), err)
 }
 
-// setReadOnly records first that it will be done.
+// setReadOnly changes what new sessions begin with. It records first that it will be done.
 func (a *attempt) setReadOnly(ctx context.Context) error {
 	if err := a.record(ctx); err != nil {
 		return err
@@ -154,10 +167,8 @@ func (a *attempt) setReadOnly(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.source.Exec(ctx, "alter database "+migration.Quote(a.Source.Database())+" set default_transaction_read_only = on"); err != nil {
-		return err
-	}
-	return a.endOthers(ctx)
+	_, err = a.source.Exec(ctx, "alter database "+migration.Quote(a.Source.Database())+" set default_transaction_read_only = on")
+	return err
 }
 
 // endOthers ends sessions of others that began before the default was set, and those that write in spite of it.

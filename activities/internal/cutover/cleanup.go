@@ -39,18 +39,27 @@ func (c cleaning) connect(ctx context.Context, server *pg.Server) (*pgx.Conn, er
 // Cleanup marks the ledger and removes what the migration has on the source: slot, publications, marker, replica
 // identities it set, and a fence whose target was never opened. The fence of an opened target stays until Unfence. What
 // could not be removed is returned as the statements that remove it. An error means that a server did not answer; owed
-// then holds what is known, and a second call goes on. A call with nothing left to do changes nothing.
+// then holds what is known, and a second call goes on. A call with nothing left to do changes nothing; nor does one for
+// an execution that has lost the migration to another, whose slot has the same name. That cannot be known while the target
+// does not answer: then a slot that fills the source's disk is thought to be the greater harm.
 func Cleanup(ctx context.Context, config Config, ending Ending) (owed []string, err error) {
 	c := cleaning{Config: config, Ending: ending, id: config.Spec.ID}
 	conn, targetErr := c.connect(ctx, config.Target)
 	defer pg.Close(conn)
-	l := ledger.Ledger{ID: c.id}
+	l := ledger.Ledger{ID: c.id, Run: config.Run}
 	opened := true // what is not known is not undone
 	if targetErr == nil {
 		l.Conn = conn
 		opened, targetErr = c.mark(ctx, &l)
 	}
+	if errors.Is(targetErr, ledger.ErrTaken) {
+		config.Logger.Info("left to the execution that has taken the migration over")
+		return nil, nil
+	}
 	owed, sourceErr := c.source(ctx, l, opened)
+	if errors.Is(sourceErr, ledger.ErrTaken) {
+		return nil, nil
+	}
 	if targetErr == nil && l.Conn != nil && c.RemoveLedger && (sourceErr == nil || c.Force) {
 		targetErr = config.Target.Fault("remove the ledger of", string(c.id), l.Remove(ctx))
 	}
@@ -76,6 +85,9 @@ func (c cleaning) mark(ctx context.Context, l *ledger.Ledger) (opened bool, err 
 	if errors.Is(err, ledger.ErrUnknown) {
 		l.Conn = nil
 		return true, nil
+	}
+	if err == nil && c.Run != "" && known.Run != c.Run {
+		return true, ledger.ErrTaken
 	}
 	if err == nil && known.OpenedAt == nil && known.Ended == "" {
 		err = c.noteIncomplete(ctx, *l)
@@ -105,7 +117,10 @@ func (c cleaning) noteIncomplete(ctx context.Context, l ledger.Ledger) error {
 
 func (c cleaning) source(ctx context.Context, l ledger.Ledger, opened bool) ([]string, error) {
 	if !opened {
-		if err := c.liftFence(ctx); err != nil {
+		if err := c.liftFence(ctx, l); err != nil {
+			if errors.Is(err, ledger.ErrTaken) {
+				return nil, err
+			}
 			owed, dropErr := c.drop(ctx, l)
 			return owed, errors.Join(err, dropErr)
 		}
@@ -122,12 +137,18 @@ func (c cleaning) drop(ctx context.Context, l ledger.Ledger) ([]string, error) {
 }
 
 // liftFence is for an attempt that died between closing the source and opening the target, and that none followed.
-func (c cleaning) liftFence(ctx context.Context) error {
+func (c cleaning) liftFence(ctx context.Context, l ledger.Ledger) error {
 	conn, err := c.connect(ctx, c.Source)
 	if err != nil {
 		return err
 	}
 	defer pg.Close(conn)
+	// Asked after connecting: who takes the migration over ends the sessions that were open before.
+	if err := l.Holds(ctx); errors.Is(err, ledger.ErrTaken) {
+		return err
+	} else if err != nil {
+		return c.Target.Fault("read the lease on", string(c.id), err)
+	}
 	_, err = lift(ctx, c.Source, conn, c.id)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,6 +207,9 @@ func (a *attempt) open(ctx context.Context, give context.CancelCauseFunc) error 
 	return nil
 }
 
+// survivable faults concern the cutover alone: the migration goes on without it.
+var survivable = []migration.FaultKind{migration.FaultOther, migration.FaultPrivilege, migration.FaultObject}
+
 // reason tells why the cutover was given up: what cancelled it goes before the cancellation that it caused elsewhere.
 func (a *attempt) reason(ctx context.Context, cause, err error) error {
 	if ctx.Err() != nil {
@@ -221,8 +225,7 @@ func (a *attempt) reason(ctx context.Context, cause, err error) error {
 			return err
 		}
 	}
-	switch fault.Kind {
-	case migration.FaultOther, migration.FaultPrivilege, migration.FaultObject:
+	if slices.Contains(survivable, fault.Kind) {
 		given := *fault
 		given.Kind = migration.FaultNotReady
 		return &given
@@ -251,21 +254,28 @@ func (a *attempt) undo(ctx context.Context, err error) error {
 	return err
 }
 
-// liftAgain uses new sessions: those of the attempt may have been cut off in the middle of a query.
+// liftAgain uses new sessions: those of the attempt may have been cut off in the middle of a query. An attempt that was
+// frozen while a later one opened the target must not lift that one's fence: the source would take writes that nobody
+// moves. So the target is asked first, and the session on the source is older than the answer: a later attempt ends it
+// before it sets anything there.
 func (a *attempt) liftAgain(ctx context.Context) error {
 	source, err := a.Source.Connect(ctx, a.lane.Session())
 	if err != nil {
 		return err
 	}
 	defer pg.Close(source)
-	if _, err := lift(ctx, a.Source, source, a.Spec.ID); err != nil {
-		return err
-	}
 	target, err := a.Target.Connect(ctx, a.lane.Session())
 	if err != nil {
 		return err
 	}
 	defer pg.Close(target)
+	err = pgx.BeginFunc(ctx, target, func(tx pgx.Tx) error { return a.lane.Guard(ctx, tx) })
+	if err != nil {
+		return a.Target.Fault("ask who holds lane", laneName, err)
+	}
+	if _, err := lift(ctx, a.Source, source, a.Spec.ID); err != nil {
+		return err
+	}
 	return a.Target.Fault("write ledger", string(a.Spec.ID), a.lane.ForgetFence(ctx, target))
 }
 

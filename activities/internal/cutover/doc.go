@@ -23,6 +23,10 @@
 //	    given up leaves the target as the stream needs it.
 //	I5  After opened_at nothing of ours writes a row of the user's, and nothing lifts the fence but Unfence.
 //
+// Under the fence a session that wants a table for itself (TRUNCATE, ALTER TABLE) waits for the fence, and every reader
+// that comes later waits behind it. So what is compared or copied under the fence is read by the session that holds the
+// locks where another one would have to wait.
+//
 // If the process dies before 5, the source's server ends the session (it ends by itself when nobody pings it) and with it
 // the locks: the application goes on. Between 5 and 6 the source refuses writes and the target is not open: the next
 // attempt sees opened_at empty, removes the triggers and begins anew. After 6 the next attempt finds opened_at and only

@@ -77,14 +77,32 @@ func (f *fence) keep(ctx context.Context) {
 	})
 }
 
-// exec runs statements in the fence's transaction. It is safe beside the pings.
+// exec runs short statements in the fence's transaction. It is safe beside the pings.
 func (f *fence) exec(ctx context.Context, sql string) error {
+	return f.do(ctx, func(conn *pgx.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, silenceMax)
+		defer cancel()
+		_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+		return err
+	})
+}
+
+// do runs work in the fence's transaction, which alone never waits behind somebody who waits for the fence.
+func (f *fence) do(ctx context.Context, work func(*pgx.Conn) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, silenceMax)
-	defer cancel()
-	_, err := f.conn.PgConn().Exec(ctx, sql).ReadAll()
-	return err
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return work(f.conn)
+}
+
+// holder is do, or nil where no session holds locks.
+func (f *fence) holder() func(context.Context, func(*pgx.Conn) error) error {
+	if f.conn == nil {
+		return nil
+	}
+	return f.do
 }
 
 // close ends the session; locks that it holds go, and what it has not committed.

@@ -22,6 +22,13 @@ func (a *attempt) gates(ctx context.Context) error {
 	if err := a.gateObjects(ctx); err != nil {
 		return err
 	}
+	tables, err := a.ledger().Tables(ctx)
+	if err != nil {
+		return a.Target.Fault("read tables of", string(a.Spec.ID), err)
+	}
+	if _, err := a.gateMembers(ctx, a.source, tables); err != nil {
+		return err
+	}
 	if err := a.gateExact(ctx, waiting); err != nil {
 		return err
 	}
@@ -31,7 +38,7 @@ func (a *attempt) gates(ctx context.Context) error {
 	if err := a.gateTransactions(ctx, waiting); err != nil {
 		return err
 	}
-	err := a.follower.AwaitSteady(waiting, latencyMax, a.Spec.Cutover.SteadyFor.D())
+	err = a.follower.AwaitSteady(waiting, latencyMax, a.Spec.Cutover.SteadyFor.D())
 	if ranOut(ctx, waiting, err) {
 		return notReady("pass the gates for", string(a.Spec.ID),
 			fmt.Sprintf("the latency was not below %s for %s; it is %s", latencyMax, a.Spec.Cutover.SteadyFor,

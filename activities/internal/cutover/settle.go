@@ -18,6 +18,9 @@ func Settle(ctx context.Context, config Config) (ledger.Evidence, error) {
 	if err := a.enter(ctx); err != nil {
 		return ledger.Evidence{}, err
 	}
+	if err := a.noteMembers(ctx); err != nil {
+		return ledger.Evidence{}, err
+	}
 	sequences, err := catalog.Sequences(ctx, a.source)
 	if err != nil {
 		return ledger.Evidence{}, a.Source.Fault("read", "sequences", err)
@@ -40,6 +43,29 @@ func Settle(ctx context.Context, config Config) (ledger.Evidence, error) {
 	a.evidence.Changes = known.Changes
 	err = a.lane.RecordEvidence(ctx, a.target, a.evidence)
 	return a.evidence, a.Target.Fault("record evidence of", string(config.Spec.ID), err)
+}
+
+// noteMembers says which tables the target does not have as the source has them: nobody compares them here.
+func (a *attempt) noteMembers(ctx context.Context) error {
+	tables, err := a.ledger().Tables(ctx)
+	if err != nil {
+		return a.Target.Fault("read tables of", string(a.Spec.ID), err)
+	}
+	found, err := a.strangers(ctx, a.source, tables)
+	if err != nil {
+		return err
+	}
+	a.noteOthers(found)
+	if len(found.silent) > 0 {
+		a.note("tables whose changes were not in the stream, because they left the publication: %s", some(found.silent))
+	}
+	if len(found.gone) > 0 {
+		a.note("tables that were dropped on the source after the plan: %s", some(found.gone))
+	}
+	if len(found.late) > 0 {
+		a.note("%d partitions came after the plan: rows that they had before they were attached were not copied", len(found.late))
+	}
+	return nil
 }
 
 // createOpening may go object by object: no stream follows that a half of them could disturb.

@@ -3,10 +3,12 @@ package cutover
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/bulk"
@@ -29,6 +31,10 @@ func (a *attempt) verify(ctx context.Context) error {
 	if err != nil {
 		return a.Target.Fault("read tables of", string(a.Spec.ID), err)
 	}
+	late, lateVerdicts, err := a.settleMembers(ctx, tables)
+	if err != nil {
+		return err
+	}
 	streamed, keyless := split(tables)
 	verdicts, err := a.settleKeyless(ctx, keyless)
 	if err != nil {
@@ -45,7 +51,7 @@ func (a *attempt) verify(ctx context.Context) error {
 	if a.Spec.Cutover.Verify == string(compare.MethodAuto) {
 		a.noteCounted(others)
 	}
-	if err := a.judge(ctx, append(streamed, keyless...), append(others, verdicts...)); err != nil {
+	if err := a.judge(ctx, slices.Concat(streamed, keyless, late), slices.Concat(others, verdicts, lateVerdicts)); err != nil {
 		return err
 	}
 	return failpoint.Hit(failpoint.CutoverVerified)
@@ -78,6 +84,7 @@ func (a *attempt) compare(ctx context.Context, tables []ledger.Table, method com
 	return compare.Verify(ctx, compare.Config{
 		Source: a.Source, Target: a.Target, Session: a.lane.Session(), Tables: definitions, Method: method,
 		Parallel: a.Spec.Parallel.Copy, Budget: max(budget*3/4, time.Millisecond),
+		Holder: a.fence.holder(),
 		Report: func(done, total int) { a.say("", done, total) },
 	})
 }
@@ -195,12 +202,8 @@ func (a *attempt) writeCounters(ctx context.Context, tables []ledger.Table) (map
 	return counters, nil
 }
 
+// copyAgain reads in the fence's own session where there is one: any other would wait behind a queued TRUNCATE.
 func (a *attempt) copyAgain(ctx context.Context, table ledger.Table) (migration.Verdict, error) {
-	source, err := a.Source.Connect(ctx, a.lane.Session())
-	if err != nil {
-		return migration.Verdict{}, err
-	}
-	defer pg.Close(source)
 	target, err := a.Target.Connect(ctx, a.lane.Session())
 	if err != nil {
 		return migration.Verdict{}, err
@@ -209,14 +212,32 @@ func (a *attempt) copyAgain(ctx context.Context, table ledger.Table) (migration.
 	if _, err := pg.TryReplicaRole(ctx, target); err != nil {
 		return migration.Verdict{}, a.Target.Fault("set session_replication_role", "", err)
 	}
-	if _, err := source.Exec(ctx, "begin"); err != nil {
-		return migration.Verdict{}, a.Source.Fault("begin", "", err)
-	}
 	config := bulk.Config{Spec: a.Spec, Source: a.Source, Target: a.Target, Log: a.Logger}
-	rows, err := bulk.CopyUnderFence(ctx, config, source, target, a.lane, table)
+	var rows int64
+	hold := a.fence.holder()
+	if hold == nil {
+		hold = a.inTransaction
+	}
+	err = hold(ctx, func(source *pgx.Conn) (err error) {
+		rows, err = bulk.CopyUnderFence(ctx, config, source, target, a.lane, table)
+		return err
+	})
 	if err != nil {
 		return migration.Verdict{}, err
 	}
 	a.Logger.Info("copied a table again under the fence", zap.Stringer(migration.KeyTable, table.Name), zap.Int64(migration.KeyRows, rows))
 	return migration.Verdict{Table: table.Name.String(), Equal: true, SourceRows: rows, TargetRows: rows, Method: recopied}, nil
+}
+
+// inTransaction is the holder of a fence that locks nothing.
+func (a *attempt) inTransaction(ctx context.Context, work func(*pgx.Conn) error) error {
+	conn, err := a.Source.Connect(ctx, a.lane.Session())
+	if err != nil {
+		return err
+	}
+	defer pg.Close(conn)
+	if _, err := conn.Exec(ctx, "begin"); err != nil {
+		return a.Source.Fault("begin", "", err)
+	}
+	return work(conn)
 }

@@ -27,4 +27,6 @@ const (
 	CutoverBlocked    = "cutover-blocked"     // blocking triggers committed on the source, target not yet opened
 	CutoverOpened     = "cutover-opened"      // opened_at committed, nothing cleaned up
 	CleanupSlot       = "cleanup-slot"        // slot dropped, publications still there
+	UndoObject        = "undo-object"         // before the drop of an object commits, when a migration begins anew
+	RestartTruncate   = "restart-truncate"    // tables emptied, the ledger still as the earlier attempt left it
 )

@@ -24,6 +24,8 @@ const leaseTime = 2 * time.Minute
 type Ledger struct {
 	ID   migration.ID
 	Conn *pgx.Conn
+	// Run, if set, is the execution that speaks: Holds and End ask whether it still has the lease.
+	Run string
 }
 
 // Create makes the schema where it is missing. Two migrations starting at once do not disturb each other.
@@ -52,34 +54,48 @@ func Exists(ctx context.Context, conn *pgx.Conn) (bool, error) {
 const acquire = `
 insert into dts_sync.migration as m (id, run, lease_until, spec) values ($1, $2, now() + $4::interval, $3)
 on conflict (id) do update set run = $2, lease_until = now() + $4::interval, spec = $3
-where m.run = $2 or m.lease_until < now() or m.ended is not null
-returning m.opened_at is not null`
+where (m.run = $2 or m.lease_until < now() or m.ended is not null) and m.opened_at is null and m.evidence is null`
+
+const readOver = `
+select opened_at is not null, opened_at is null and evidence is not null from dts_sync.migration where id = $1`
 
 // Acquire records the migration and takes its lease for an execution of the workflow. It refuses, as fenced, while
-// another execution holds the lease, and for ever once the target was opened.
+// another execution holds the lease, and for ever once the target was opened, or settled by a stop that drained.
+// Refused, it has changed nothing.
 func (l Ledger) Acquire(ctx context.Context, run string, spec migration.Spec) error {
 	encoded, err := json.Marshal(spec)
 	if err != nil {
 		return err
 	}
-	var opened bool
-	err = l.Conn.QueryRow(ctx, acquire, l.ID, run, encoded, leaseTime.String()).Scan(&opened)
+	tag, err := l.Conn.Exec(ctx, acquire, l.ID, run, encoded, leaseTime.String())
+	if err != nil || tag.RowsAffected() == 1 {
+		return err
+	}
+	var opened, settled bool
+	err = l.Conn.QueryRow(ctx, readOver, l.ID).Scan(&opened, &settled)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return migration.NewFault(migration.FaultFenced, "take the lease on", string(l.ID),
-			errors.New("another host is running this migration"),
-			"stop it there, or wait two minutes after it has died")
 	case err != nil:
 		return err
 	case opened:
 		return errOpened(l.ID)
+	case settled:
+		return errSettled(l.ID)
+	default:
+		return migration.NewFault(migration.FaultFenced, "take the lease on", string(l.ID),
+			errors.New("another host is running this migration"),
+			"stop it there, or wait two minutes after it has died")
 	}
-	return nil
 }
 
 func errOpened(id migration.ID) error {
 	return migration.NewFault(migration.FaultFenced, "write to the target of", string(id),
 		errors.New("the target was opened by a cutover; this migration may not write to it again"), "")
+}
+
+func errSettled(id migration.ID) error {
+	return migration.NewFault(migration.FaultFenced, "write to the target of", string(id),
+		errors.New("the migration was stopped after it had brought everything over; the target is its user's now"),
+		"pgdts release "+string(id)+", then drop the tables or choose another target")
 }
 
 // Renew extends the lease; every long step calls it every few seconds. It fails as fenced when the lease was taken.
@@ -182,12 +198,14 @@ type Migration struct {
 	Ended         string
 	Created       time.Time
 	Notes         []string
+	Settled       bool // stopped after a drain: the target is the user's, although it was never opened
 }
 
 const readMigration = `
 select run, phase, coalesce(source_sysid, ''), coalesce(source_timeline, 0), coalesce(slot, ''), publications,
        coalesce(start_lsn, '0/0')::text, coalesce(start_snapshot, ''), replica_role, planned, schema_created, changes,
-       fenced_at, opened_at, coalesce(ended, ''), created_at, notes
+       fenced_at, opened_at, coalesce(ended, ''), created_at, notes,
+       opened_at is null and evidence is not null
 from dts_sync.migration where id = $1`
 
 // ErrUnknown means that the target's ledger does not know the migration.
@@ -199,7 +217,7 @@ func (l Ledger) Read(ctx context.Context) (Migration, error) {
 	var start, snapshot string
 	var notes []byte
 	err := l.Conn.QueryRow(ctx, readMigration, l.ID).Scan(&m.Run, &m.Phase, &m.SystemID, &m.Timeline, &m.Slot, &m.Publications,
-		&start, &snapshot, &m.ReplicaRole, &m.Planned, &m.SchemaCreated, &m.Changes, &m.FencedAt, &m.OpenedAt, &m.Ended, &m.Created, &notes)
+		&start, &snapshot, &m.ReplicaRole, &m.Planned, &m.SchemaCreated, &m.Changes, &m.FencedAt, &m.OpenedAt, &m.Ended, &m.Created, &notes, &m.Settled)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, ErrUnknown
 	}
@@ -224,9 +242,29 @@ func (l Ledger) AddNote(ctx context.Context, note string) error {
 	return err
 }
 
-// End marks how the migration ended. The rows stay as evidence until Remove.
+// ErrTaken means that another execution has the migration now.
+var ErrTaken = errors.New("another execution has taken the migration over")
+
+// Holds refuses, by ErrTaken, when Run is set and no longer the execution that has the lease. A ledger without session,
+// or without the migration, refuses nothing.
+func (l Ledger) Holds(ctx context.Context) error {
+	if l.Run == "" || l.Conn == nil {
+		return nil
+	}
+	var taken bool
+	err := l.Conn.QueryRow(ctx, "select exists (select from dts_sync.migration where id = $1 and run <> $2)", l.ID, l.Run).Scan(&taken)
+	if err == nil && taken {
+		return ErrTaken
+	}
+	return err
+}
+
+const setEnded = `
+update dts_sync.migration set ended = $2, lease_until = now() where id = $1 and ($3 = '' or run = $3)`
+
+// End marks how the migration ended, unless another execution than Run has it. The rows stay as evidence until Remove.
 func (l Ledger) End(ctx context.Context, end migration.Phase) error {
-	_, err := l.Conn.Exec(ctx, "update dts_sync.migration set ended = $2, lease_until = now() where id = $1", l.ID, end)
+	_, err := l.Conn.Exec(ctx, setEnded, l.ID, end, l.Run)
 	return err
 }
 

@@ -32,6 +32,7 @@ type Object struct {
 	State    string
 	SQLState string
 	Message  string
+	Undo     string // what drops it again; "" where it goes with another object, or may simply be made twice
 }
 
 // Title is kind and name, for messages.
@@ -43,7 +44,7 @@ func (o Object) Title() string {
 }
 
 var objectColumns = []string{
-	"migration", "no", "dump_id", "depends", "section", "kind", "schema", "name", "relid", "locks", "ddl", "state", "message",
+	"migration", "no", "dump_id", "depends", "section", "kind", "schema", "name", "relid", "locks", "ddl", "state", "message", "undo",
 }
 
 // AddObjects writes the objects of a schema, in the caller's transaction.
@@ -53,7 +54,7 @@ func (l Ledger) AddObjects(ctx context.Context, tx pgx.Tx, objects []Object) err
 			o := objects[i]
 			return []any{
 				string(l.ID), int32(o.No), int32(o.DumpID), int32s(o.Depends), o.Section, o.Kind, o.Schema, o.Name,
-				o.Relid, append([]uint32{}, o.Locks...), o.DDL, o.State, o.Message,
+				o.Relid, append([]uint32{}, o.Locks...), o.DDL, o.State, o.Message, o.Undo,
 			}, nil
 		}))
 	return err
@@ -69,7 +70,7 @@ func int32s(numbers []int) []int32 {
 
 const readObjects = `
 select no, dump_id, depends, section, kind, schema, name, coalesce(relid, 0), locks, ddl, state, coalesce(sqlstate, ''),
-       coalesce(message, '')
+       coalesce(message, ''), undo
 from dts_sync.object
 where migration = $1 and (cardinality($2::text[]) = 0 or section = any ($2)) and ($3::oid = 0 or relid = $3)
 order by no`

@@ -104,6 +104,7 @@ create table if not exists dts_sync.object (
     relid     oid,                              -- the table it belongs to, for keys and indexes
     locks     oid[] not null default '{}',      -- tables that its DDL locks; objects with none in common run at once
     ddl       text not null,
+    undo      text not null default '',         -- pg_dump's statement that drops it; empty where there is none
     state     text not null default 'pending',  -- pending done failed skipped
     sqlstate  text,
     message   text,

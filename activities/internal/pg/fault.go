@@ -67,7 +67,7 @@ func kindOf(err error) migration.FaultKind {
 	var netErr net.Error
 	switch {
 	case connecting, errors.As(err, &netErr), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded), pgconn.SafeToRetry(err), isClosed(err):
+		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, pgconn.ErrConnClosed), pgconn.SafeToRetry(err), isClosed(err):
 		return migration.FaultConnection
 	}
 	return migration.FaultOther

@@ -89,12 +89,12 @@ func TestFaultHoldsNoValues(t *testing.T) {
 	conn := db.Conn(t)
 	for sql, object := range map[string]string{
 		`insert into a values (1, 'secret@example.com', 1), (2, 'secret@example.com', 1)`: "a a_email_key",
-		`insert into a values (1, 'secret', 99)`:                                         "a a_n_check",
-		`select 'secret "value"'::int`:                                                   "",
-		`select '{"secret": }'::json`:                                                    "",
-		`select 'secret'::timestamptz`:                                                   "",
-		`select to_date('secret', 'YYYY')`:                                               "",
-		`insert into a values (1, null, 'secret')`:                                       "",
+		`insert into a values (1, 'secret', 99)`:                                          "a a_n_check",
+		`select 'secret "value"'::int`:                                                    "",
+		`select '{"secret": }'::json`:                                                     "",
+		`select 'secret'::timestamptz`:                                                    "",
+		`select to_date('secret', 'YYYY')`:                                                "",
+		`insert into a values (1, null, 'secret')`:                                        "",
 	} {
 		_, err := conn.Exec(t.Context(), sql)
 		fault, ok := migration.AsFault(pg.Fault(migration.Target, "apply", "", err))
@@ -128,13 +128,14 @@ func TestServerEndsSession(t *testing.T) {
 	mustBe(t, s.Fault("read", "", err), migration.FaultConnection) // the driver's own error about a closed session
 }
 
-func mustBe(t *testing.T, err error, kind migration.FaultKind) *migration.Fault {
+// mustBe returns a value: a pointer would be an error that the caller forgot to look at.
+func mustBe(t *testing.T, err error, kind migration.FaultKind) migration.Fault {
 	t.Helper()
 	fault, ok := migration.AsFault(err)
 	if !ok || fault.Kind != kind {
 		t.Fatalf("%v is not %s: %+v", err, kind, fault)
 	}
-	return fault
+	return *fault
 }
 
 func TestStatementOutOfTimeIsConnection(t *testing.T) {

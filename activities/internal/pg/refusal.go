@@ -19,6 +19,7 @@ import (
 // Refusal is why a session did not come about.
 type Refusal string
 
+// What stands between us and a session.
 const (
 	RefusedName        Refusal = "name"        // the host name does not resolve
 	RefusedUnreachable Refusal = "unreachable" // nothing listens there, or no route leads there
@@ -115,36 +116,34 @@ func (s *Server) explain(err error) (found, remedy string) {
 	case RefusedTLS:
 		return explainTLS(err, at, side)
 	case RefusedPassword:
-		if s.config.Password == "" {
-			return fmt.Sprintf("role %s needs a password and none was given", user),
-				fmt.Sprintf("name one in %s.passwordFrom, or put it into ~/.pgpass or PGPASSWORD", side)
-		}
-		return fmt.Sprintf("the password of role %s was refused", user),
-			fmt.Sprintf("correct the password that %s.passwordFrom (or ~/.pgpass, PGPASSWORD) gives; the role must exist", side)
+		return s.explainPassword()
 	case RefusedRole:
 		return said(err), fmt.Sprintf("let role %s log in (alter role %s login), and let this machine in by a line of pg_hba.conf, "+
 			"such as: host %s %s <address>/32 scram-sha-256; then: select pg_reload_conf()", user, user, database, user)
 	case RefusedDatabase:
 		return fmt.Sprintf("database %s does not exist at %s", database, at),
 			fmt.Sprintf("create database %s;", database)
-	}
-	return s.explainServer(err)
-}
-
-// explainServer is for what only the server can tell: its own sentence is the best one.
-func (s *Server) explainServer(err error) (found, remedy string) {
-	user, database := migration.Quote(s.config.User), migration.Quote(s.config.Database)
-	switch RefusalOf(err) {
 	case RefusedRight:
 		return said(err), fmt.Sprintf("grant connect on database %s to %s; for a replication session: alter role %s replication;",
 			database, user, user)
 	case RefusedFull:
 		return said(err), "end sessions that are not needed, or raise max_connections or max_wal_senders (needs a restart)"
 	case RefusedNotReady:
-		return said(err), "wait until the server has started; if the database is closed: " +
-			fmt.Sprintf("alter database %s allow_connections true;", database)
+		return said(err), fmt.Sprintf("wait until the server has started; if the database is closed: alter database %s allow_connections true;",
+			database)
+	case RefusedOther:
 	}
 	return said(err), ""
+}
+
+func (s *Server) explainPassword() (found, remedy string) {
+	user := migration.Quote(s.config.User)
+	if s.config.Password == "" {
+		return fmt.Sprintf("role %s needs a password and none was given", user),
+			fmt.Sprintf("name one in %s.passwordFrom, or put it into ~/.pgpass or PGPASSWORD", s.Side)
+	}
+	return fmt.Sprintf("the password of role %s was refused", user),
+		fmt.Sprintf("correct the password that %s.passwordFrom (or ~/.pgpass, PGPASSWORD) gives; the role must exist", s.Side)
 }
 
 func explainTLS(err error, at, side string) (found, remedy string) {
@@ -154,7 +153,7 @@ func explainTLS(err error, at, side string) (found, remedy string) {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &host):
-		return fmt.Sprintf("the certificate of %s is for another host: %s", at, host.Error()),
+		return fmt.Sprintf("the certificate of %s is for %s, not for %s", at, holders(host.Certificate), host.Host),
 			fmt.Sprintf("connect by a name that the certificate holds, or set %s.ssl.mode to verify-ca", side)
 	case errors.As(err, &authority):
 		return fmt.Sprintf("the certificate of %s is signed by an authority that is not trusted here", at),
@@ -168,6 +167,18 @@ func explainTLS(err error, at, side string) (found, remedy string) {
 	}
 	return fmt.Sprintf("TLS could not be agreed with %s: %s", at, root(err)),
 		fmt.Sprintf("set %s.ssl.mode to prefer or disable, or switch ssl on at the server", side)
+}
+
+// holders are the names that a certificate is for.
+func holders(c *x509.Certificate) string {
+	names := c.DNSNames
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no host name at all"
+	}
+	return strings.Join(names, ", ")
 }
 
 // place is host:port, of each host when the definition names several.

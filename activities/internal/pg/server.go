@@ -56,6 +56,9 @@ var settings = map[string]string{
 
 // NewServer resolves an endpoint. It opens nothing. An error names the key of the definition that is wrong.
 func NewServer(side migration.Side, endpoint migration.Endpoint, secrets Secrets) (*Server, error) {
+	if uri := endpoint.URI; uri != "" && !strings.HasPrefix(uri, "postgres://") && !strings.HasPrefix(uri, "postgresql://") {
+		return nil, migration.Faultf(migration.FaultInvalid, string(side), "uri", "want postgres://user@host:port/database")
+	}
 	config, err := pgx.ParseConfig(connString(endpoint))
 	if err != nil {
 		return nil, migration.NewFault(migration.FaultInvalid, string(side), "", redact(err), "")
@@ -76,24 +79,31 @@ func NewServer(side migration.Side, endpoint migration.Endpoint, secrets Secrets
 	for name, value := range settings {
 		config.RuntimeParams[name] = value
 	}
-	config.AfterConnect = withoutTimeouts
+	config.AfterConnect = settle
 	return &Server{Side: side, endpoint: endpoint, config: config}, nil
 }
 
-// withoutTimeouts lifts the time-outs that older servers do not know and would refuse as startup parameters. A limit
-// that an administrator set for a role must not end a copy or a paused stream.
-func withoutTimeouts(ctx context.Context, conn *pgconn.PgConn) error {
-	var statement string
-	if major := majorOf(conn.ParameterStatus("server_version")); major >= 14 {
-		statement = "set idle_session_timeout = 0"
-		if major >= 17 {
-			statement += "; set transaction_timeout = 0"
+// settle sets what older servers do not know and would refuse as startup parameters. A time-out that an administrator
+// set for a role must not end a copy or a paused stream; and compiling a query over the catalog takes longer than
+// running it.
+func settle(ctx context.Context, conn *pgconn.PgConn) error {
+	var statements []string
+	for _, since := range []struct {
+		major     int
+		statement string
+	}{
+		{11, "set jit = off"},
+		{14, "set idle_session_timeout = 0"},
+		{17, "set transaction_timeout = 0"},
+	} {
+		if majorOf(conn.ParameterStatus("server_version")) >= since.major {
+			statements = append(statements, since.statement)
 		}
 	}
-	if statement == "" {
+	if len(statements) == 0 {
 		return nil
 	}
-	return conn.Exec(ctx, statement).Close()
+	return conn.Exec(ctx, strings.Join(statements, "; ")).Close()
 }
 
 // majorOf reads "15.18 (Debian …)", "17beta1".
@@ -126,13 +136,13 @@ func connString(e migration.Endpoint) string {
 	if e.URI != "" {
 		parsed, err := url.Parse(e.URI)
 		if err != nil {
-			return e.URI
+			return e.URI // the driver says what is wrong with it
 		}
-		merged := parsed.Query()
+		merged := parameters(parsed)
 		for key, values := range query {
 			merged[key] = values
 		}
-		parsed.RawQuery = merged.Encode()
+		parsed.RawQuery = encoded(merged)
 		return parsed.String()
 	}
 	set(query, "host", e.Host)
@@ -141,8 +151,16 @@ func connString(e migration.Endpoint) string {
 	}
 	set(query, "dbname", e.Database)
 	set(query, "user", e.User)
-	return "postgres://?" + query.Encode()
+	return "postgres://?" + encoded(query)
 }
+
+// parameters and encoded take a plus sign for what it is, as libpq does; in forms of the web it is a space.
+func parameters(uri *url.URL) url.Values {
+	values, _ := url.ParseQuery(strings.ReplaceAll(uri.RawQuery, "+", "%2B"))
+	return values
+}
+
+func encoded(query url.Values) string { return strings.ReplaceAll(query.Encode(), "+", "%20") }
 
 func set(query url.Values, key, value string) {
 	if value != "" {
@@ -263,7 +281,7 @@ func (s *Server) Environment() []string {
 		return env
 	}
 	for _, p := range passed {
-		value := parsed.Query().Get(p.parameter)
+		value := parameters(parsed).Get(p.parameter)
 		if value == "" {
 			continue
 		}

@@ -18,6 +18,7 @@ func checks() []check {
 		{"SAME_DATABASE", "source and target are two databases", target, both, sameDatabase},
 		{"ENCODING", "encodings", target, both, encoding},
 		{"SOURCE_PRIMARY", "source is a primary", source, theSource, sourcePrimary},
+		{"TARGET_PRIMARY", "target is a primary", target, theTarget, targetPrimary},
 		{"WAL_LEVEL", "logical decoding", source, theSource, walLevel},
 		{"REPLICATION_SLOTS", "free replication slots", source, theSource, replicationSlots},
 		{"WAL_SENDERS", "free WAL senders", source, theSource, walSenders},

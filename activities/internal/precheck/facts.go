@@ -2,27 +2,22 @@ package precheck
 
 import (
 	"context"
+	"sync"
 
 	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
-// facts are what several checks share. Each is read once, when the first of them asks.
+// facts are what several checks share. Each is read once, when the first of them asks; what could not be read then is
+// not waited for again.
 type facts struct {
-	tables []catalog.Table
-	rights []right
+	tables func() ([]catalog.Table, error)
+	rights func() ([]right, error)
 }
 
-// tables are the tables that would be migrated.
-func (l *look) tables(ctx context.Context) ([]catalog.Table, error) {
-	if l.facts.tables == nil {
-		tables, err := catalog.Tables(ctx, l.source.conn)
-		if err != nil {
-			return nil, err
-		}
-		l.facts.tables = tables
-	}
-	return l.facts.tables, nil
+func (l *look) remember(ctx context.Context) {
+	l.facts.tables = sync.OnceValues(func() ([]catalog.Table, error) { return catalog.Tables(ctx, l.source.conn) })
+	l.facts.rights = sync.OnceValues(func() ([]right, error) { return l.readRights(ctx) })
 }
 
 func totalBytes(tables []catalog.Table) int64 {
@@ -67,12 +62,9 @@ join pg_namespace n on n.oid = c.relnamespace
 join pg_roles o on o.oid = c.relowner
 where c.oid = any ($1) order by 1, 2`
 
-// rights are those of the same tables.
-func (l *look) rights(ctx context.Context) ([]right, error) {
-	if l.facts.rights != nil {
-		return l.facts.rights, nil
-	}
-	tables, err := l.tables(ctx)
+// readRights reads those of the same tables.
+func (l *look) readRights(ctx context.Context) ([]right, error) {
+	tables, err := l.facts.tables()
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +72,5 @@ func (l *look) rights(ctx context.Context) ([]right, error) {
 	for i, table := range tables {
 		oids[i] = table.OID
 	}
-	l.facts.rights, err = rows[right](ctx, l.source, readRights, oids)
-	return l.facts.rights, err
+	return rows[right](ctx, l.source, readRights, oids)
 }

@@ -2,21 +2,31 @@ package precheck
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 
 	"github.com/jackc/pgx/v5"
 )
 
 func sourcePrimary(ctx context.Context, l *look) (finding, error) {
-	standby, err := value[bool](ctx, l.source, "select pg_is_in_recovery()")
-	if err != nil {
-		return finding{}, err
+	return l.source.primary(ctx, "a snapshot there does not tell which transactions it leaves out")
+}
+
+func targetPrimary(ctx context.Context, l *look) (finding, error) {
+	return l.target.primary(ctx, "nothing can be written there")
+}
+
+func (s session) primary(ctx context.Context, harm string) (finding, error) {
+	standby, err := value[bool](ctx, s, "select pg_is_in_recovery()")
+	if err != nil || !standby {
+		return passed("not in recovery"), err
 	}
-	if standby {
-		return failed("name the primary in source, or promote this server: select pg_promote();",
-			"the source is a standby: a snapshot there does not tell which transactions it leaves out"), nil
+	side := s.server.Side
+	promote := "" // a function since 12
+	if s.version >= 120000 {
+		promote = ", or promote this server: select pg_promote();"
 	}
-	return passed("not in recovery"), nil
+	return failed(fmt.Sprintf("name the primary in %s%s", side, promote), "the %s is a standby: %s", side, harm), nil
 }
 
 // sameDatabase asks the servers, not the addresses: one database has many. An advisory lock is seen in its own database

@@ -11,6 +11,10 @@ import (
 const readOpened = `
 select coalesce((select opened_at is not null from dts_sync.migration where id = $1), false)`
 
+// readSettled: a stop that drained has left evidence without opening the target.
+const readSettled = `
+select coalesce((select opened_at is null and evidence is not null from dts_sync.migration where id = $1), false)`
+
 type sharer struct {
 	ID    string
 	Alive bool
@@ -49,11 +53,19 @@ func targetLedger(ctx context.Context, l *look) (finding, error) {
 		return failed(fmt.Sprintf("pgdts release %s -- then start again, into an empty database", l.Spec.ID),
 			"this migration has opened the target by its cutover; it is never written again"), nil
 	}
+	settled, err := value[bool](ctx, l.target, readSettled, l.Spec.ID)
+	if err != nil {
+		return finding{}, err
+	}
+	if settled {
+		return failed(fmt.Sprintf("pgdts release %s -- then drop the tables, or name another target", l.Spec.ID),
+			"this migration was stopped after it had brought everything over: the tables exist, and the target is its user's"), nil
+	}
 	return l.sharers(ctx)
 }
 
 func (l *look) sharers(ctx context.Context) (finding, error) {
-	tables, err := l.tables(ctx)
+	tables, err := l.facts.tables()
 	if err != nil {
 		return finding{}, err
 	}

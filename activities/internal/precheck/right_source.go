@@ -2,7 +2,6 @@ package precheck
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -34,18 +33,18 @@ func replicationRight(ctx context.Context, l *look) (finding, error) {
 	if rds {
 		fix = fmt.Sprintf("grant rds_replication to %s;", role)
 	}
-	switch pg.RefusalOf(err) {
-	case pg.RefusedRight:
+	refusal := pg.RefusalOf(err)
+	if refusal == pg.RefusedRight {
 		return failed(fix, "role %s may not open a replication session", l.source.role), nil
-	case pg.RefusedFull:
+	}
+	if refusal == pg.RefusedFull {
 		may, err := value[bool](ctx, l.source, mayReplicate)
 		if err != nil || may {
 			return passed("the catalog says so; no WAL sender was free to try"), err
 		}
 		return failed(fix, "role %s has not the right to replicate", l.source.role), nil
 	}
-	var fault *migration.Fault
-	if errors.As(err, &fault) {
+	if fault, ok := migration.AsFault(err); ok {
 		return failed(fault.Hint, "no replication session opens: %s", fault.Message), nil
 	}
 	return finding{}, err
@@ -68,7 +67,7 @@ where c.relkind = 'S' and c.relpersistence <> 't' and not has_table_privilege(c.
 order by 1, 2`
 
 func sourceSelect(ctx context.Context, l *look) (finding, error) {
-	rights, err := l.rights(ctx)
+	rights, err := l.facts.rights()
 	if err != nil {
 		return finding{}, err
 	}
@@ -114,7 +113,7 @@ func grantRead(schemas []string, role string) string {
 const mayCreate = `select has_database_privilege(current_database(), 'create')`
 
 func publicationRight(ctx context.Context, l *look) (finding, error) {
-	rights, err := l.rights(ctx)
+	rights, err := l.facts.rights()
 	if err != nil {
 		return finding{}, err
 	}
@@ -174,7 +173,7 @@ func fenceRight(ctx context.Context, l *look) (finding, error) {
 		return failed(fmt.Sprintf("alter database %s owner to %s;", migration.Quote(l.source.server.Database()), migration.Quote(l.source.role)),
 			"role %s does not own database %s and cannot make it read-only at the cutover", l.source.role, l.source.server.Database()), nil
 	}
-	rights, err := l.rights(ctx)
+	rights, err := l.facts.rights()
 	if err != nil {
 		return finding{}, err
 	}

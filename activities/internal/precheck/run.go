@@ -37,10 +37,12 @@ func Run(ctx context.Context, c Config) ([]migration.Item, error) {
 	l := &look{Config: c}
 	defer l.close()
 	l.open(ctx)
+	l.remember(ctx)
 	for _, check := range checks() {
 		if !check.possible(l) {
 			continue
 		}
+		begun := time.Now()
 		found, err := check.look(ctx, l)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -49,6 +51,7 @@ func Run(ctx context.Context, c Config) ([]migration.Item, error) {
 			found = check.unknown(l, err)
 		}
 		l.add(check, found)
+		l.Logger.Debug("looked", zap.String(migration.KeyStep, check.code), zap.Duration(migration.KeyElapsed, time.Since(begun)))
 	}
 	return l.items, ctx.Err()
 }
@@ -80,6 +83,7 @@ func (c check) possible(l *look) bool {
 		return l.target.usable()
 	case both:
 		return l.source.usable() && l.target.usable()
+	case nothing:
 	}
 	return true
 }
@@ -91,6 +95,11 @@ func (c check) unknown(l *look, err error) finding {
 	l.Logger.Warn("looked in vain", zap.String(migration.KeyStep, c.code), zap.Error(err))
 	if !c.possible(l) {
 		return failed("find out in the server's log why the session ended, then check again", "the session ended while this was looked at: %s", err)
+	}
+	if pg.SQLState(err) == "55P03" {
+		return alert("find out who holds the lock: select * from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0 "+
+			"or pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity); then check again",
+			"this could not be looked at: somebody holds a table under an exclusive lock for longer than %s", lockMax)
 	}
 	return alert("make it possible to look, or make sure of it by hand and ignore this item",
 		"this could not be looked at: %s", err)
@@ -152,9 +161,6 @@ func (l *look) close() {
 }
 
 func (l *look) add(c check, f finding) {
-	if f.state != migration.ItemPassed {
-		l.Logger.Debug("found", zap.String(migration.KeyStep, c.code), zap.String(migration.KeyFault, string(f.state)))
-	}
 	l.items = append(l.items, migration.Item{
 		Code: c.code, Name: c.name, Side: c.side, State: f.state, Found: f.found, Fix: f.fix, Ignorable: f.ignorable,
 	})

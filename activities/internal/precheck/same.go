@@ -34,10 +34,13 @@ type relation struct {
 	Schema, Name, Kind string
 }
 
-// readMade lists what this migration has made on the target: a migration that goes on, or begins anew, finds its own.
+// readMade lists what this migration has made on the target: a migration that goes on, or begins anew, finds its own. What
+// was opened or settled is its user's.
 const readMade = `
-select schema, split_part(name, '(', 1) from dts_sync.object where migration = $1 and state = 'done'
-union select schema, name from dts_sync.tbl where migration = $1`
+select schema, name
+from (select migration, schema, split_part(name, '(', 1) as name from dts_sync.object where state = 'done'
+      union select migration, schema, name from dts_sync.tbl) o
+where migration = $1 and exists (select from dts_sync.migration m where m.id = $1 and m.opened_at is null and m.evidence is null)`
 
 func (l *look) made(ctx context.Context) (map[migration.TableName]bool, error) {
 	made := map[migration.TableName]bool{}
@@ -53,7 +56,7 @@ func (l *look) made(ctx context.Context) (map[migration.TableName]bool, error) {
 }
 
 func targetSameTables(ctx context.Context, l *look) (finding, error) {
-	tables, err := l.tables(ctx)
+	tables, err := l.facts.tables()
 	if err != nil {
 		return finding{}, err
 	}

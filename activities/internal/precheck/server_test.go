@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,8 +194,10 @@ func TestTransactionsThatHoldUpTheSlot(t *testing.T) {
 	p.check(t).mustPass(t, "PREPARED_TRANSACTIONS", "LONG_TRANSACTIONS")
 
 	writer := elsewhere.Conn(t)
-	for _, sql := range []string{"create table a (id int)", "begin", "insert into a values (1)", "prepare transaction 'order''s'",
-		"begin", "insert into a values (2)"} {
+	for _, sql := range []string{
+		"create table a (id int)", "begin", "insert into a values (1)", "prepare transaction 'order''s'",
+		"begin", "insert into a values (2)",
+	} {
 		if _, err := writer.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
@@ -246,11 +249,98 @@ func TestLockedTableIsNotWaitedFor(t *testing.T) {
 	if _, err := locker.Exec(t.Context(), "begin; lock table a in access exclusive mode"); err != nil {
 		t.Fatal(err)
 	}
-	p.check(t).mustBe(t, "SEQUENCES_BEHIND", migration.ItemAlert, "could not be looked at", "lock timeout")
+	items := p.check(t)
+	for _, code := range []string{"SEQUENCES_BEHIND", "SOURCE_SELECT", "TABLES_WITHOUT_KEY"} {
+		items.mustBe(t, code, migration.ItemAlert, "could not be looked at", "exclusive lock", "pg_blocking_pids")
+	}
 	if _, err := locker.Exec(t.Context(), "rollback"); err != nil {
 		t.Fatal(err)
 	}
 	p.check(t).mustPass(t, "SEQUENCES_BEHIND")
+}
+
+// A server that goes away amid the look must not leave a report that looks complete.
+func TestLostSessionBlocks(t *testing.T) {
+	t.Parallel()
+	p := onShared(t)
+	p.source.Exec(t, `create table a (id serial primary key)`)
+	locker := p.source.Conn(t)
+	if _, err := locker.Exec(t.Context(), "begin; lock table a in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan report, 1)
+	go func() { ended <- p.check(t) }()
+	waiting := fmt.Sprintf(`select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%s%%' and wait_event_type = 'Lock'`,
+		p.spec.ID.SessionPrefix("precheck"))
+	p.source.WaitUntil(t, waiting)
+	items := <-ended
+	lost := items[slices.IndexFunc(items, func(i migration.Item) bool { return i.State == migration.ItemFailed })]
+	if lost.Side != migration.Source || lost.Ignorable || !strings.Contains(lost.Found, "session ended") {
+		t.Errorf("%+v", lost)
+	}
+	for _, item := range items {
+		if item.Code == "SEQUENCES_BEHIND" || item.Code == "TARGET_SAME_TABLES" {
+			t.Errorf("%s was looked at without a session", item.Code)
+		}
+	}
+	items.mustPass(t, "REPLICA_ROLE")
+}
+
+// Services name their own parameters and roles; a superuser's SQL is of no use there.
+func TestFixesForAManagedService(t *testing.T) {
+	t.Parallel()
+	from := pgtest.Server(t, pgtest.Setting("wal_level", "replica"), pgtest.Setting("max_slot_wal_keep_size", "64MB"))
+	role := newRole(t, from, "")
+	p := between(t, from, pgtest.Shared(t))
+	p.sourceRole = role
+	p.source.Exec(t, fmt.Sprintf(`alter database "%s" set rds.logical_replication = '0'`, p.source.Name))
+	items := p.check(t)
+	items.mustBe(t, "WAL_LEVEL", migration.ItemFailed, "rds.logical_replication = 1", "parameter group", "reboot the instance")
+	items.mustBe(t, "REPLICATION_RIGHT", migration.ItemFailed, "grant rds_replication to")
+	items.mustBe(t, "SLOT_ROOM", migration.ItemAlert, "max_slot_wal_keep_size = -1", "without a reboot")
+}
+
+// The oldest and the newest server that can be a source answer every question.
+func TestOldestAndNewestSource(t *testing.T) {
+	for _, major := range []int{10, 18} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			p := between(t, pgtest.Server(t, pgtest.Major(major)), pgtest.Shared(t))
+			p.source.Exec(t, `
+				create schema s; create table s.a (id bigint generated always as identity primary key, v text collate "C");
+				create table s.b (id int); create unlogged table s.c (id serial primary key); create domain s.d as text;
+				create table s.e (id int) partition by list (id); create table s.e1 partition of s.e for values in (1);
+				create function s.f(int) returns int language sql as 'select 1'; create view s.v as select * from s.a;
+				create aggregate s.total(int) (sfunc = int4pl, stype = int)`)
+			p.target.Exec(t, `create schema s; create table s.a (id int); create function s.f(int) returns int language sql as 'select 1'`)
+			items := p.check(t)
+			for _, item := range items {
+				if strings.Contains(item.Found, "could not be looked at") {
+					t.Errorf("%s: %s", item.Code, item.Found)
+				}
+			}
+			items.mustPass(t, "SOURCE_VERSION", "WAL_LEVEL", "REPLICATION_RIGHT", "SEQUENCES_BEHIND", "IDLE_SLOT_TIMEOUT")
+			items.mustBe(t, "TARGET_SAME_TABLES", migration.ItemFailed, "s.a")
+			items.mustBe(t, "TARGET_SAME_OBJECTS", migration.ItemFailed, "s.f(integer)")
+			there := p.target.Server.Binaries.Major
+			if major > there {
+				items.mustBe(t, "TARGET_VERSION", migration.ItemAlert, "older than the source", fmt.Sprintf("version %d or newer", major))
+			} else {
+				items.mustPass(t, "TARGET_VERSION")
+			}
+		})
+	}
+}
+
+// Since 18 a server throws away a slot that nobody reads for some time, and nobody reads it while tables are copied.
+func TestIdleSlotTimeout(t *testing.T) {
+	t.Parallel()
+	from := pgtest.Server(t, pgtest.Major(18), pgtest.Setting("idle_replication_slot_timeout", "3600"))
+	p := between(t, from, pgtest.Shared(t))
+	item := p.check(t).mustBe(t, "IDLE_SLOT_TIMEOUT", migration.ItemAlert, "idle_replication_slot_timeout is 3600", "alter system set")
+	apply(t, p.source, item.Fix)
+	p.source.WaitUntil(t, `select current_setting('idle_replication_slot_timeout') = '0'`)
+	p.check(t).mustPass(t, "IDLE_SLOT_TIMEOUT")
 }
 
 func TestOwnSlotLeftFromBefore(t *testing.T) {
@@ -290,7 +380,10 @@ func TestStandbyAsSource(t *testing.T) {
 	if err := from.Restart(t.Context(), pgserver.Fast); err != nil {
 		t.Fatal(err)
 	}
-	p.check(t).mustBe(t, "SOURCE_PRIMARY", migration.ItemFailed, "standby", "select pg_promote();")
+	p.check(t).mustBe(t, "SOURCE_PRIMARY", migration.ItemFailed, "source is a standby", "select pg_promote();")
+	turned := *p
+	turned.source, turned.target = p.target, p.source
+	turned.check(t).mustBe(t, "TARGET_PRIMARY", migration.ItemFailed, "target is a standby", "name the primary in target")
 	apply(t, p.source, "select pg_promote();")
-	p.check(t).mustPass(t, "SOURCE_PRIMARY")
+	p.check(t).mustPass(t, "SOURCE_PRIMARY", "TARGET_PRIMARY")
 }

@@ -9,7 +9,7 @@ import (
 
 // unloggedTables: their changes are not in the log, and a publication refuses them.
 func unloggedTables(ctx context.Context, l *look) (finding, error) {
-	tables, err := l.tables(ctx)
+	tables, err := l.facts.tables()
 	if err != nil {
 		return finding{}, err
 	}

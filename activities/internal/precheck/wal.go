@@ -120,7 +120,7 @@ func slotRoom(ctx context.Context, l *look) (finding, error) {
 		return notice("", "max_slot_wal_keep_size is -1: the slot keeps WAL on the source's disk while tables are copied, "+
 			"without limit: watch the disk"), nil
 	}
-	tables, err := l.tables(ctx)
+	tables, err := l.facts.tables()
 	if err != nil {
 		return finding{}, err
 	}

@@ -58,7 +58,7 @@ func ours(e Entry) bool {
 
 func (c *classifier) add(e Entry) {
 	object := &planned{oid: e.OID, position: len(c.objects), Object: ledger.Object{
-		DumpID: e.ID, Kind: e.Kind, Schema: e.Schema, Name: e.Tag, DDL: c.ddl(e), State: ledger.ObjectPending,
+		DumpID: e.ID, Kind: e.Kind, Schema: e.Schema, Name: e.Tag, DDL: c.ddl(e), Undo: c.undo(e), State: ledger.ObjectPending,
 	}}
 	object.place, object.Relid = c.home(e, c.replicaRole)
 	object.Locks = c.locks(e, object.Relid)

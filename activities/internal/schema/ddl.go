@@ -32,6 +32,22 @@ func (c *classifier) ddl(e Entry) string {
 	return text
 }
 
+// undo is what drops an entry again, as pg_restore --clean would; empty where the entry goes with another, or may be made
+// once more as it is.
+func (c *classifier) undo(e Entry) string {
+	text := strings.TrimRight(e.Drop, " \n")
+	name := migration.TableName{Schema: e.Schema, Name: e.Tag}
+	switch {
+	case text != "":
+		return text
+	case e.Kind == "ROW SECURITY":
+		return "alter table only " + name.SQL() + " disable row level security"
+	case e.Kind == "INDEX":
+		return "drop index " + name.SQL()
+	}
+	return ""
+}
+
 // withoutScan makes a foreign key that is checked for new rows only; a partitioned table refuses that.
 func (c *classifier) withoutScan(e Entry, text string) string {
 	fk := c.constraints[e.OID]

@@ -13,6 +13,7 @@ import (
 // facts are what the archive does not tell about the source, by oid, of the archive's snapshot.
 type facts struct {
 	keys        map[uint32]string // table → name of the index that is its key
+	insertOnly  map[uint32]bool   // tables whose updates and deletes are not in the stream
 	relations   map[uint32]relation
 	indexes     map[uint32]index
 	constraints map[uint32]constraint
@@ -43,6 +44,7 @@ type constraint struct {
 	Refers   uint32 // 0 = not a foreign key
 	Name     string
 	Valid    bool
+	Deferred bool // deferrable
 }
 
 type trigger struct {
@@ -56,11 +58,12 @@ func readFacts(ctx context.Context, conn *pgx.Conn) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	f := facts{keys: map[uint32]string{}}
+	f := facts{keys: map[uint32]string{}, insertOnly: map[uint32]bool{}}
 	for _, table := range tables {
 		if len(table.Key) > 0 {
 			f.keys[table.OID] = table.KeyIndex
 		}
+		f.insertOnly[table.OID] = !table.Unlogged && table.Published(migration.InsertOnly) == catalog.PublishedInsert
 	}
 	for _, read := range []func() error{
 		func() (err error) { f.relations, err = f.readRelations(ctx, conn); return err },
@@ -90,7 +93,7 @@ select i.indexrelid, i.indrelid, c.relname::text, i.indisunique
 from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid`
 
 const readConstraints = `
-select oid, conrelid, confrelid, conname::text, convalidated from pg_catalog.pg_constraint`
+select oid, conrelid, confrelid, conname::text, convalidated, condeferrable from pg_catalog.pg_constraint`
 
 const readTriggers = `
 select oid, tgrelid, tgenabled::text from pg_catalog.pg_trigger where not tgisinternal`

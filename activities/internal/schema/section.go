@@ -74,6 +74,11 @@ func (f facts) home(e Entry, replicaRole bool) (place, uint32) {
 		if c.Relation != 0 && f.keys[c.Relation] == c.Name {
 			return place{Key, rankIndex}, c.Relation
 		}
+		if c.Deferred && f.insertOnly[c.Relation] {
+			// A value may be freed by a change that is not in the stream, and be taken again by one that is. What is not
+			// deferrable lets such a row be left out; the table is copied again at the cutover.
+			return place{Opening, rankIndex}, c.Relation
+		}
 		return place{Constraint, rankIndex}, c.Relation
 	case "INDEX ATTACH":
 		return place{Constraint, rankAttach}, 0

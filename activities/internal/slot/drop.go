@@ -18,7 +18,7 @@ import (
 // it set. All names derive from the id, so that it works without a ledger (Conn nil), except that identities are then
 // left as they are. A second call finds nothing left to do. What could not be removed is returned as the statements that
 // remove it on the source; the error is that of the source itself, when it cannot be reached or fails, and then owed
-// holds the whole list.
+// holds the whole list; or ledger.ErrTaken, when l.Run has lost the migration to another execution, whose slot is not touched.
 func Drop(ctx context.Context, source *pg.Server, l ledger.Ledger) (owed []string, err error) {
 	d := dropping{id: l.ID, server: source}
 	if l.Conn != nil {
@@ -30,6 +30,12 @@ func Drop(ctx context.Context, source *pg.Server, l ledger.Ledger) (owed []strin
 		return d.everything(), err
 	}
 	defer pg.Close(d.conn)
+	// Asked after connecting: who takes the migration over ends the sessions that were open before.
+	if err := l.Holds(ctx); errors.Is(err, ledger.ErrTaken) {
+		return nil, err
+	} else if err != nil {
+		return d.everything(), pg.Fault(migration.Target, "read the lease on", string(l.ID), err)
+	}
 	if err := d.slot(ctx); err != nil {
 		return d.owed, err
 	}

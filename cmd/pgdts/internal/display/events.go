@@ -16,6 +16,7 @@ const progressInterval = 10 * time.Second
 type Events struct {
 	out      io.Writer
 	seen     bool
+	away     bool
 	last     migration.Status
 	progress time.Time
 }
@@ -26,6 +27,17 @@ func NewEvents(out io.Writer) *Events { return &Events{out: out} }
 // See writes what is new against the status before.
 func (e *Events) See(status migration.Status, now time.Time) {
 	before := e.last
+	if status.WorkerAway {
+		// What Temporal knows alone is a part of what was seen, not news.
+		if !e.away {
+			e.say(now, fmt.Sprintf("migration %s: no worker answers", status.ID))
+		}
+		e.away = true
+		if !status.Phase.Ended() {
+			return
+		}
+	}
+	e.away = false
 	if !e.seen || status.Phase != before.Phase {
 		e.say(now, e.phaseEvent(status, before))
 		e.progress = now
@@ -60,7 +72,11 @@ func (e *Events) phaseEvent(status, before migration.Status) string {
 
 func (e *Events) troubleEvents(status, before migration.Status, now time.Time) {
 	if a := status.Attention; a != nil && (before.Attention == nil || !before.Attention.Since.Equal(a.Since)) {
-		e.say(now, "needs attention: "+oneLine(a.Fault.Error())+": then "+a.Command)
+		text := "needs attention: " + oneLine(a.Fault.Error())
+		if a.Command != "" {
+			text += ": then " + a.Command
+		}
+		e.say(now, text)
 	}
 	if status.Attention == nil && before.Attention != nil {
 		e.say(now, "attention no longer needed")
@@ -75,7 +91,7 @@ func (e *Events) troubleEvents(status, before migration.Status, now time.Time) {
 		e.say(now, map[bool]string{true: "paused", false: "resumed"}[status.Paused])
 	}
 	if c := status.Cutover; c != nil && (before.Cutover == nil || *before.Cutover != *c) {
-		e.say(now, strings.TrimRight("cutover "+c.Step+" "+oneLine(c.Message), " "))
+		e.say(now, labelled("cutover "+c.Step, c.Message))
 	}
 }
 

@@ -22,6 +22,22 @@ func count[T ~int | ~int64](n T) string {
 	return sign + strings.Join(append([]string{digits}, groups...), ",")
 }
 
+// several is a count with its noun: 1 table, 2 tables.
+func several[T ~int | ~int64](n T, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return count(n) + " " + noun + "s"
+}
+
+// labelled joins a word and what is said about it, if anything is.
+func labelled(word, text string) string {
+	if text = oneLine(text); text == "" {
+		return word
+	}
+	return word + ": " + text
+}
+
 // size renders bytes in powers of 1024, as PostgreSQL's pg_size_pretty does.
 func size[T ~int64 | ~float64](bytes T) string {
 	units := []string{"kB", "MB", "GB", "TB", "PB"}

@@ -119,7 +119,7 @@ func amount(a migration.Amount, render func(int64) string) string {
 
 func streamFigures(status migration.Status) string {
 	var parts []string
-	if status.LSN.Applied != 0 && !status.Phase.Ended() {
+	if status.LSN.Applied != 0 && streams(status.Phase) {
 		parts = append(parts, "latency "+span(seconds(status.LatencySeconds)))
 	}
 	if status.CaughtUp {
@@ -135,7 +135,7 @@ func streamFigures(status migration.Status) string {
 	if status.WALRetainedBytes > 0 {
 		parts = append(parts, "WAL kept by the slot "+size(status.WALRetainedBytes))
 	}
-	if l := status.LSN; l.Applied != 0 {
+	if l := status.LSN; l.Applied != 0 && streams(status.Phase) {
 		part := "applied " + l.Applied.String()
 		if l.Source != 0 {
 			part += " of " + l.Source.String()
@@ -143,6 +143,11 @@ func streamFigures(status migration.Status) string {
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// streams reports whether changes are applied in a phase. In the others nobody knows the latency.
+func streams(phase migration.Phase) bool {
+	return phase == migration.PhaseCatchup || phase == migration.PhaseIncremental || phase == migration.PhaseCutover
 }
 
 // troubles are what needs attention, most urgent first.
@@ -161,7 +166,7 @@ func troubles(status migration.Status, now time.Time) []string {
 		lines = append(lines, "! paused: the slot keeps WAL on the source until `pgdts resume "+status.ID.Short()+"`")
 	}
 	if c := status.Cutover; c != nil && c.Step != "done" {
-		lines = append(lines, strings.TrimRight("cutover: "+c.Step+" "+oneLine(c.Message), " "))
+		lines = append(lines, labelled("cutover "+c.Step, c.Message))
 	}
 	if f := status.LastError; f != nil && status.Phase == migration.PhaseFailed {
 		lines = append(lines, "! failed: "+oneLine(f.Error()))

@@ -23,12 +23,12 @@ func Report(out io.Writer, r migration.Report) {
 			span(r.Finished.Sub(r.Started)))
 	}
 	if r.Tables > 0 {
-		copied := fmt.Sprintf("%s tables, %s rows, %s in %s chunks", count(r.Tables), count(r.Rows), size(r.Bytes), count(r.Chunks))
+		copied := fmt.Sprintf("%s, %s, %s in %s", several(r.Tables, "table"), several(r.Rows, "row"), size(r.Bytes), several(r.Chunks, "chunk"))
 		if r.Recopied > 0 {
-			copied += fmt.Sprintf(" (%s attempts again)", count(r.Recopied))
+			copied += fmt.Sprintf(" (%s more)", several(r.Recopied, "attempt"))
 		}
 		line("copied", "%s", copied)
-		line("changes", "%s applied, %s conflicts", count(r.Changes), count(r.Conflicts))
+		line("changes", "%s applied, %s", count(r.Changes), several(r.Conflicts, "conflict"))
 		line("sequences", "%s set", count(r.Sequences))
 	}
 	if o := r.Objects; o != (migration.ObjectCounts{}) {
@@ -59,6 +59,9 @@ func verified(r migration.Report) string {
 	differ := Differences(r)
 	if differ == 0 {
 		return r.Verified + ": no differences"
+	}
+	if differ == 1 {
+		return r.Verified + ": 1 table differs"
 	}
 	return fmt.Sprintf("%s: %s tables differ", r.Verified, count(differ))
 }

@@ -36,14 +36,14 @@ func Check(out io.Writer, result migration.CheckResult) {
 			fmt.Fprintf(out, "  or ignore it: precheck: {ignore: [%s]}\n", item.Code)
 		}
 	}
-	blocking := len(result.Blocking())
-	switch blocking {
+	items := several(len(result.Items), "item")
+	switch blocking := len(result.Blocking()); blocking {
 	case 0:
-		fmt.Fprintf(out, "\n%d items, nothing blocks\n", len(result.Items))
+		fmt.Fprintf(out, "\n%s, nothing blocks\n", items)
 	case 1:
-		fmt.Fprintf(out, "\n%d items, 1 blocks (success rate %.1f%%)\n", len(result.Items), result.SuccessRate)
+		fmt.Fprintf(out, "\n%s, 1 blocks (success rate %.1f%%)\n", items, result.SuccessRate)
 	default:
-		fmt.Fprintf(out, "\n%d items, %d block (success rate %.1f%%)\n", len(result.Items), blocking, result.SuccessRate)
+		fmt.Fprintf(out, "\n%s, %d block (success rate %.1f%%)\n", items, blocking, result.SuccessRate)
 	}
 }
 
@@ -63,7 +63,7 @@ func Tables(out io.Writer, tables []migration.TableStatus) {
 			note = t.Verification
 		}
 		if t.Conflicts > 0 {
-			note = strings.TrimSpace(fmt.Sprintf("%s conflicts %s", count(t.Conflicts), note))
+			note = strings.TrimSpace(several(t.Conflicts, "conflict") + " " + note)
 		}
 		rows = append(rows, []string{
 			t.Table, string(t.Stage), amount(t.Chunks, count[int64]), amount(t.Rows, count[int64]), amount(t.Bytes, size[int64]),
