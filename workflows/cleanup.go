@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -85,7 +86,11 @@ func (m *run) summarize(end migration.Phase, notes []string) {
 	if len(m.Evidence.Verdicts) > 0 {
 		report.Verdicts = m.Evidence.Verdicts
 	}
-	report.Notes = append(append(report.Notes, m.Evidence.Notes...), notes...)
+	for _, note := range slices.Concat(m.Evidence.Notes, notes) {
+		if !slices.Contains(report.Notes, note) {
+			report.Notes = append(report.Notes, note)
+		}
+	}
 	if end != migration.PhaseFinished {
 		report.Failure = m.Last
 	}

@@ -184,12 +184,12 @@ func (m *run) enter(next migration.Phase) {
 	m.describe()
 }
 
-// longest is the outage that has lasted longest among the lanes, with its lane's name; nil when all is well.
+// longest is the outage that has lasted longest among the lanes that wait; nil when every step works.
 func (m *run) longest() *outage {
 	var longest *outage
 	for _, lane := range slices.Sorted(maps.Keys(m.Outages)) {
 		o := m.Outages[lane]
-		if o.Last == nil {
+		if o.Last == nil || !o.Waiting {
 			continue
 		}
 		since, _ := o.clock(o.Last.Kind, m.Windows)

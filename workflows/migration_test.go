@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type fake struct {
 	cleanup     func(context.Context, step.CleanupIn) (step.CleanupOut, error)
 	probe       func(context.Context, step.ProbeIn) (struct{}, error)
 
+	mu       sync.Mutex // fakes are called on goroutines of the environment
 	cleanups []step.CleanupIn
 	goals    []step.StreamGoal
 }
@@ -104,7 +106,12 @@ func (f *fake) bind() {
 }
 
 func register[In, Out any](f *fake, s step.Activity[In, Out], do func(context.Context, In) (Out, error)) {
-	f.RegisterActivityWithOptions(do, activity.RegisterOptions{Name: s.Name})
+	one := func(ctx context.Context, in In) (Out, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return do(ctx, in)
+	}
+	f.RegisterActivityWithOptions(one, activity.RegisterOptions{Name: s.Name})
 }
 
 func (f *fake) run() (migration.Report, error) {

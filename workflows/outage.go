@@ -15,6 +15,7 @@ type outage struct {
 	OtherSince      time.Time        `json:"otherSince,omitzero"`
 	Failures        int              `json:"failures,omitempty"` // in a row, without a minute of health between
 	LastChance      bool             `json:"lastChance,omitempty"`
+	Waiting         bool             `json:"waiting,omitempty"` // for the server, or for the next try; else the step works again
 	Last            *migration.Fault `json:"last,omitempty"`
 }
 

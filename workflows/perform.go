@@ -162,7 +162,9 @@ func (l *lane) waitOut(fault *migration.Fault, progress step.Progress) error {
 	if left <= 0 {
 		return l.windowEnded(fault)
 	}
+	o.Waiting = true
 	l.describe()
+	defer func() { o.Waiting = false; l.describe() }()
 	if migration.Policy[fault.Kind] == migration.RetryConnection {
 		if err := l.awaitServers(); err != nil {
 			return err

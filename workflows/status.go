@@ -40,7 +40,7 @@ func (m *run) stateName() string {
 		return "attention"
 	case m.Paused:
 		return "paused"
-	case len(m.Outages) > 0:
+	case m.longest() != nil:
 		return "retrying"
 	}
 	return "running"

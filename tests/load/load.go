@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -224,8 +225,9 @@ func (c *client) commitPrepared(ctx context.Context, conn *pgx.Conn) error {
 		_, err = conn.Exec(ctx, "commit prepared '"+c.prepared+"'")
 	}
 	var pgErr *pgconn.PgError
-	if err != nil && !errors.As(err, &pgErr) {
-		return err // connect finds out
+	if err != nil && (!errors.As(err, &pgErr) || strings.HasPrefix(pgErr.Code, "57P")) {
+		_ = conn.Close(ctx)
+		return err // connect finds out what became of it
 	}
 	c.prepared = ""
 	return c.commit(err)

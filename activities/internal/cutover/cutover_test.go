@@ -395,7 +395,9 @@ func TestUnbuiltConstraintsKeepTheGateClosed(t *testing.T) {
 func TestPartitionMadeMeanwhileIsFencedToo(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, pgtest.Shared(t), shop)
-	b.From.Exec(t, "create table part_3 partition of part for values from ('2022-01-01') to ('2023-01-01')")
+	for _, db := range []*pgtest.DB{b.To, b.From} {
+		db.Exec(t, "create table part_3 partition of part for values from ('2022-01-01') to ('2023-01-01')")
+	}
 	b.mustRun(t)
 	_, err := b.From.Conn(t).Exec(t.Context(), "insert into part_3 values (1, '2022-05-05')")
 	require.Equal(t, "25006", pg.SQLState(err))

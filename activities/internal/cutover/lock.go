@@ -163,11 +163,12 @@ func (a *attempt) lockOnce(ctx context.Context, timeout time.Duration, blockers 
 	group.Go(func() error { return a.watchBlockers(attempting, blockers) })
 	group.Go(func() error {
 		defer done()
-		return a.fence.lock(ctx, wanted, timeout)
+		return a.fence.lock(ctx, blockers.order(wanted), timeout)
 	})
 	err = group.Wait()
 	switch pg.SQLState(err) {
 	case "55P03", "57014", "40P01", "42P01": // lock or statement time-out, deadlock, a table that was dropped
+		blockers.giveWay()
 		return false, a.fence.rollback(ctx)
 	case "42501":
 		return false, migration.NewFault(migration.FaultNotReady, "lock tables of", a.Source.Database(), err,
@@ -191,10 +192,34 @@ func (a *attempt) lockOnce(ctx context.Context, timeout time.Duration, blockers 
 	return true, nil
 }
 
-// blockers are the sessions that were in the way last.
+// blockers are the sessions that were in the way last, and the tables where they were.
 type blockers struct {
 	names  []string
 	vacuum bool
+	table  uint32   // the table that is waited for; 0 when none was seen
+	first  []uint32 // tables that could not be had in earlier attempts, the latest first
+}
+
+// order puts the tables in front that could not be had. A transaction that has written such a table, and then waits for
+// one that we have locked already, keeps us from the former until we give up; when we come to it first, it can end. Without
+// this, writers that use several tables in another order than ours keep the fence from ever standing.
+func (b *blockers) order(tables []relation) []relation {
+	rank := func(table relation) int {
+		if at := slices.Index(b.first, table.oid); at >= 0 {
+			return at
+		}
+		return len(b.first)
+	}
+	return slices.SortedStableFunc(slices.Values(tables), func(x, y relation) int { return rank(x) - rank(y) })
+}
+
+// giveWay remembers the table at which an attempt ended.
+func (b *blockers) giveWay() {
+	if b.table == 0 {
+		return
+	}
+	b.first = slices.Insert(slices.DeleteFunc(b.first, func(oid uint32) bool { return oid == b.table }), 0, b.table)
+	b.table = 0
 }
 
 func (b *blockers) text() string {
@@ -209,7 +234,8 @@ select case when b.pid = 0 then 'a prepared transaction'
             else 'pid ' || b.pid || coalesce(' of ' || s.usename, '') || coalesce(' (' || nullif(s.application_name, '') || ')', '')
                  || coalesce(', ' || s.state, '') || coalesce(', query since ' || date_trunc('second', s.query_start), '')
        end,
-       coalesce(s.backend_type = 'autovacuum worker', false)
+       coalesce(s.backend_type = 'autovacuum worker', false),
+       coalesce((select l.relation from pg_locks l where l.pid = $1 and not l.granted and l.locktype = 'relation'), 0::oid)
 from (select distinct unnest(pg_blocking_pids($1)) as pid) b left join pg_stat_activity s on s.pid = b.pid`
 
 const readPrepared = `
@@ -228,7 +254,7 @@ func (a *attempt) watchBlockers(ctx context.Context, b *blockers) error {
 		var vacuums, prepared bool
 		var name string
 		var vacuum bool
-		_, err = pgx.ForEachRow(rows, []any{&name, &vacuum}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&name, &vacuum, &b.table}, func() error {
 			vacuums = vacuums || vacuum
 			if prepared = prepared || name == "a prepared transaction"; name != "a prepared transaction" {
 				names = append(names, name)
