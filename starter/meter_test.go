@@ -55,7 +55,8 @@ func TestRatesDoNotCountOneStepsFiguresAsAnothersLoss(t *testing.T) {
 
 func TestLanesThatTellOfThemselvesAreAddedUp(t *testing.T) {
 	beats := []migration.Beat{
-		{Step: step.Copy.Name, Rows: 10, Bytes: 100}, {Step: step.Copy.Name, Rows: 5, Bytes: 50},
+		{Step: step.Copy.Name, Rows: 10, Bytes: 100},
+		{Step: step.Copy.Name, Rows: 5, Bytes: 50},
 		{Step: step.Watch.Name, WALRetained: 4096},
 	}
 	status := copying(0, 0)

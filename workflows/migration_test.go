@@ -84,7 +84,9 @@ func untilCancelled(_ context.Context, in step.StreamIn) (step.StreamOut, error)
 }
 
 func (f *fake) bind() {
-	register(f, step.Precheck, func(ctx context.Context, in step.PrecheckIn) (migration.CheckResult, error) { return f.precheck(ctx, in) })
+	register(f, step.Precheck, func(ctx context.Context, in step.PrecheckIn) (migration.CheckResult, error) {
+		return f.precheck(ctx, in)
+	})
 	register(f, step.Prepare, func(ctx context.Context, in step.In) (step.PrepareOut, error) { return f.prepare(ctx, in) })
 	register(f, step.Schema, func(ctx context.Context, in step.SchemaIn) (step.SchemaOut, error) { return f.schema(ctx, in) })
 	register(f, step.Plan, func(ctx context.Context, in step.In) (step.PlanOut, error) { return f.plan(ctx, in) })

@@ -211,4 +211,3 @@ func TestOneFaultOfOneLaneDoesNotStopTheOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[int]int{1: 2, 2: 1}, runs)
 }
-

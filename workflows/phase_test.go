@@ -29,7 +29,9 @@ func blockedCheck(state migration.ItemState) migration.CheckResult {
 func TestFailedPrecheckEndsAtOnceAndTouchesNothing(t *testing.T) {
 	f := newFake(t)
 	f.spec.Precheck.OnFailure = "fail"
-	f.precheck = func(context.Context, step.PrecheckIn) (migration.CheckResult, error) { return blockedCheck(migration.ItemFailed), nil }
+	f.precheck = func(context.Context, step.PrecheckIn) (migration.CheckResult, error) {
+		return blockedCheck(migration.ItemFailed), nil
+	}
 	_, err := f.run()
 	require.Equal(t, migration.FaultPrecheck, kindOf(t, err))
 	require.Empty(t, f.cleanups, "nothing was prepared, so nothing is cleaned")
@@ -54,7 +56,9 @@ func TestFailedPrecheckWaitsForRecheck(t *testing.T) {
 
 func TestStopInPrecheckLeavesNothing(t *testing.T) {
 	f := newFake(t)
-	f.precheck = func(context.Context, step.PrecheckIn) (migration.CheckResult, error) { return blockedCheck(migration.ItemFailed), nil }
+	f.precheck = func(context.Context, step.PrecheckIn) (migration.CheckResult, error) {
+		return blockedCheck(migration.ItemFailed), nil
+	}
 	f.signal(time.Minute, workflows.SignalStop, nil)
 	report, err := f.run()
 	require.NoError(t, err)
@@ -75,7 +79,9 @@ func TestStopInEveryPhase(t *testing.T) {
 				return step.SchemaOut{}, activity.ErrResultPending
 			}
 		case migration.PhaseCopy:
-			f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) { return step.CopyOut{}, activity.ErrResultPending }
+			f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) {
+				return step.CopyOut{}, activity.ErrResultPending
+			}
 		case migration.PhaseCatchup:
 			f.stream = func(context.Context, step.StreamIn) (step.StreamOut, error) {
 				return step.StreamOut{}, activity.ErrResultPending
@@ -126,7 +132,9 @@ func TestCancelMeansStop(t *testing.T) {
 
 func TestCutoverIsRefusedBeforeIncrementalAndSaysWhen(t *testing.T) {
 	f := newFake(t)
-	f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) { return step.CopyOut{}, activity.ErrResultPending }
+	f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) {
+		return step.CopyOut{}, activity.ErrResultPending
+	}
 	f.signal(time.Minute, workflows.SignalCutover, nil)
 	f.after(2*time.Minute, func() {
 		require.Equal(t, "refused", f.status().Cutover.Step)

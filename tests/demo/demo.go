@@ -38,7 +38,7 @@ func perform(ctx context.Context, o options, page *page) (err error) {
 	if err := d.raise(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stage.strike(), d.tidy(err)) }()
+	defer func() { err = errors.Join(err, d.stage.strike(), d.tidy(err, ctx.Err())) }()
 	d.writers = d.stage.startWriters(ctx)
 	defer d.writers.stop()
 	page.fact("writers", "pgbench with %d clients, %d transactions a second; the shop with %d clients: orders, stock, keys,", benchClients, benchRate, shopClients)
@@ -65,8 +65,8 @@ func (d *demo) raise(ctx context.Context) (err error) {
 }
 
 // tidy removes the demo's files, unless they tell why it went wrong.
-func (d *demo) tidy(failure error) error {
-	if failure == nil {
+func (d *demo) tidy(failure, interrupted error) error {
+	if failure == nil || interrupted != nil {
 		return os.RemoveAll(d.stage.dir)
 	}
 	d.page.text("")

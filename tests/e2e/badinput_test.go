@@ -30,8 +30,11 @@ func TestBadInput(t *testing.T) {
 		{"unreachable host", unreachable, 3, []string{"SOURCE_CONNECTION", "refused"}},
 		{"wrong password", wrongPassword, 3, []string{"SOURCE_CONNECTION", "password"}},
 		{"missing target database", missingDatabase, 3, []string{"TARGET_CONNECTION", "does not exist"}},
-		{"same tables on the target", func(t *testing.T, s *scenario) { s.to.Exec(t, "create table public.t (id int primary key)") },
-			3, []string{"TARGET_SAME_TABLES", "public.t"}},
+		{
+			"same tables on the target", func(t *testing.T, s *scenario) { s.to.Exec(t, "create table public.t (id int primary key)") },
+			3,
+			[]string{"TARGET_SAME_TABLES", "public.t"},
+		},
 		{"wal_level replica", func(t *testing.T, s *scenario) { s.sourceWith(t, "wal_level", "replica") }, 3, []string{"WAL_LEVEL", "logical"}},
 		{"full slot table", fullSlots, 3, []string{"REPLICATION_SLOTS", "max_replication_slots"}},
 	} {

@@ -43,12 +43,12 @@ create table byindex (id int primary key, other int not null, v text); create un
 insert into byindex select i, 100 - i, 'v' from generate_series(1, 20) i;
 create table times (id int primary key, t timestamptz, d date, i interval, m money, f float8, r float4, n numeric, b bytea, tz timetz);
 insert into times values (1, '1900-01-01 BC', 'infinity', '1 mon -3 days 04:05:06.7', 12.34, 'nan', 1e-40::float8::float4, 'nan', '\x00ff', '12:00+05:30'),
-	(2, 'infinity', '4713-01-01 BC', '-1 year', -1, '-0', '-0', 1e100, '', '00:00'), (3, now(), '2020-02-30'::text::date - 0, '0', 0, 0.1, 0.1, 1.10, 'a', '24:00');
+	(2, 'infinity', '4713-01-01 BC', '-1 year', -1, '-0', '-0', 1e100, '', '00:00'), (3, now(), '2020-02-28', '0', 0, 0.1, 0.1, 1.10, 'a', '24:00');
 create table keyfloat (k float8 primary key, v int); insert into keyfloat values (0, 1), ('nan', 2), ('infinity', 3), (0.1, 4);
 create table keynum (k numeric primary key, v int); insert into keynum values (1.0, 1), ('nan', 2), (2.50, 3);
 create table keychar (k char(10) primary key, v int); insert into keychar values ('a', 1), ('b', 2);
 create table keyiv (k interval primary key, v int); insert into keyiv values ('1 mon', 1), ('24:00', 2);
-create table huge (id int primary key, v text, n int); insert into huge values (1, repeat('x', 64 << 20), 1);
+create table huge (id int primary key, v text, n int); insert into huge values (1, repeat('x', 4 << 20), 1);
 alter table huge alter v set storage external;
 create table fk_a (id int primary key); create table fk_b (id int primary key, a int references fk_a on delete cascade); insert into fk_a values (1), (2), (3); insert into fk_b values (1, 1), (2, 2);
 create sequence s_desc increment -5 minvalue -1000 maxvalue 10 start 10 cache 20; select nextval('s_desc'), nextval('s_desc');
@@ -74,7 +74,6 @@ update times set m = m + 1::money, t = t + interval '1 day' where id <> 2; updat
 update keyfloat set v = v + 1; update keyfloat set k = '-0' where k = 0; update keynum set v = v + 1; update keynum set k = 1.000 where k = 1; update keynum set k = 2.5 where k = 2.50;
 update keychar set k = 'a  ' where k = 'a'; update keychar set k = 'c' where k = 'b'; update keyiv set k = '30 days' where v = 1; update keyiv set v = v + 1;
 update huge set n = 2; insert into huge select 2, v, 1 from huge; update huge set id = 3 where id = 1;
-begin; savepoint a; insert into fk_a values (77); rollback to a; insert into fk_a values (78); release a; commit;
 delete from fk_a where id = 1; truncate fk_a cascade; insert into fk_a values (5); insert into fk_b values (5, 5);
 select nextval('s_desc');
 `
@@ -87,32 +86,30 @@ func TestOddDatabase(t *testing.T) {
 		wide = append(wide, fmt.Sprintf("c%d int", i))
 	}
 	s.from.Exec(t, "create table wide (id int primary key, "+strings.Join(wide, ", ")+"); insert into wide (id, c0) select i, i from generate_series(1, 30) i")
-	s.from.Exec(t, strings.Replace(oddities, "'2020-02-30'::text::date - 0", "'2020-02-28'", 1))
-	hostile := func(db string) string {
-		var out string
-		for _, set := range []string{"search_path = nowhere", "DateStyle = 'SQL, DMY'", "standard_conforming_strings = off", "IntervalStyle = sql_standard",
-			"extra_float_digits = 0", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = '700ms'", "lock_timeout = '200ms'",
-			"idle_in_transaction_session_timeout = '800ms'", "idle_session_timeout = '900ms'", "bytea_output = escape",
-			"synchronous_commit = off", "default_transaction_isolation = serializable", "default_transaction_deferrable = on", "xmloption = document"} {
-			out += fmt.Sprintf("alter database %q set %s;", db, set)
-		}
-		return out
-	}
+	s.from.Exec(t, oddities)
+	// What administrators set on databases and roles must change neither values nor patience.
+	hostile := []string{"search_path = nowhere", "DateStyle = 'SQL, DMY'", "standard_conforming_strings = off", "IntervalStyle = sql_standard",
+		"extra_float_digits = 0", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = '700ms'", "lock_timeout = '200ms'",
+		"idle_in_transaction_session_timeout = '800ms'", "idle_session_timeout = '900ms'", "bytea_output = escape",
+		"synchronous_commit = off", "default_transaction_isolation = serializable", "default_transaction_deferrable = on", "xmloption = document"}
 	for _, db := range []*pgtest.DB{s.from, s.to} {
-		db.Exec(t, hostile(pgtest.Value[string](t, db, "select current_database()::text")))
+		for _, setting := range hostile {
+			db.Exec(t, "do $$ begin execute format($f$alter database %I set "+setting+"$f$, current_database()); end $$")
+		}
 	}
 	p := s.start(nil, "run", "-f", s.file)
 	s.await(p, "caught up in incremental", func(status migration.Status) bool {
 		return status.Phase == migration.PhaseIncremental && status.CaughtUp
 	})
 	s.from.Exec(t, "set search_path = public; set standard_conforming_strings = on; set statement_timeout = 0; set lock_timeout = 0; set default_transaction_isolation = 'read committed'; set default_transaction_deferrable = off; set client_encoding = utf8;"+
-		"set DateStyle = 'ISO, YMD'; set idle_in_transaction_session_timeout = 0;"+strings.ReplaceAll(oddChanges, "begin; savepoint a; insert into fk_a values (77); rollback to a; insert into fk_a values (78); release a; commit;", ""))
+		"set DateStyle = 'ISO, YMD'; set idle_in_transaction_session_timeout = 0;"+oddChanges)
 	s.from.Exec(t, "update public.wide set c0 = c0 + 1, c1589 = id")
 	code, out, errs := s.run("cutover", "-f", s.file)
 	require.Equal(t, 0, code, out+errs)
 	require.Equal(t, 0, p.wait(time.Minute))
+	for _, db := range []*pgtest.DB{s.from, s.to} {
+		db.Exec(t, "do $$ begin execute format('alter database %I reset all', current_database()); end $$")
+	}
 	pgtest.MustEqual(t, s.from, s.to)
-	report := s.report()
-	require.Zero(t, report.Conflicts)
-	t.Logf("%+v", report)
+	require.Zero(t, s.report().Conflicts)
 }

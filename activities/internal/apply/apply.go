@@ -266,7 +266,7 @@ const (
 
 // portion is how many rows go into one statement.
 func (a action) portion(rows []rowChange) int {
-	if a.table.keyless() && a.kind != insert {
+	if a.table.keyless() && a.kind != insert || len(a.table.columns) == 0 {
 		return 1
 	}
 	bytes := 0

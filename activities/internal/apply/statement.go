@@ -213,6 +213,10 @@ func (t *table) buildReplace(s shape, fixed []int) *prepared {
 
 func (t *table) buildInsert(onConflict string) *prepared {
 	p := &prepared{image: t.known("")}
+	if len(t.columns) == 0 {
+		p.sql = "insert into " + t.target.SQL() + " default values" + onConflict
+		return p
+	}
 	var names, values []string
 	for i, c := range t.columns {
 		names = append(names, migration.Quote(c.name))

@@ -20,6 +20,8 @@ var scripts = []struct {
 insert into a select i, 'x' || i from generate_series(1, 50) i;
 update a set v = v || '!' where id % 3 = 0;
 delete from a where id % 5 = 0`, 10},
+	{"no columns, and only generated ones", "create table a (); create table b (g int generated always as (7) stored)", `
+insert into a default values; begin; insert into a default values; insert into a default values; insert into b default values; commit; truncate a; insert into a default values`, 12},
 	{"one key many times in one transaction", "create table a (id int primary key, v text, w int)", `
 insert into a values (1, 'a', 1);
 begin; update a set v = 'b' where id = 1; delete from a where id = 1; insert into a values (1, 'c', 3); update a set w = 4 where id = 1; commit;

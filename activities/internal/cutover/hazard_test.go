@@ -155,3 +155,18 @@ func TestFreedUniqueValueOfATableWithoutKeyIsTakenAgain(t *testing.T) {
 	b.mustRun(t)
 	pgtest.MustEqual(t, b.From, b.To)
 }
+
+// An end without a cutover copies nothing again: the report must name the tables whose changes were not in the stream.
+func TestSettleNamesTablesThatChangedUnseen(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, pgtest.Shared(t), shop)
+	b.From.Exec(t, "update log set what = 'unseen'; update scratch set v = 'unseen'; create table newcomer (id int)")
+	b.From.WaitUntil(t, "select count(*) = 2 from pg_stat_user_tables where n_tup_upd > 0 and relname in ('log', 'scratch')")
+	b.catchUp(t)
+	evidence, err := cutover.Settle(t.Context(), b.config(t))
+	require.NoError(t, err)
+	notes := strings.Join(evidence.Notes, " ")
+	for _, name := range []string{"public.log", "public.scratch", "public.newcomer"} {
+		require.Contains(t, notes, name)
+	}
+}

@@ -90,10 +90,10 @@ func (a *attempt) gateMembers(ctx context.Context, conn querier, tables []ledger
 	case len(found.silent) > 0:
 		return found, notReady("pass the gates for", some(found.silent),
 			"these tables are migrated, and not in the publication: they were taken out of it, detached from their tree, or made while the migration began; their changes are not in the stream",
-			"start the migration anew (release, then run)")
+			"start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	case len(found.gone) > 0:
 		return found, notReady("pass the gates for", some(found.gone), "these tables were dropped on the source since the plan",
-			"start the migration anew (release, then run)")
+			"start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	}
 	return found, nil
 }

@@ -56,6 +56,20 @@ func (a *attempt) noteMembers(ctx context.Context) error {
 		return err
 	}
 	a.noteOthers(found)
+	writes, err := catalog.Writes(ctx, a.source)
+	if err != nil {
+		return a.Source.Fault("read", "write counters", err)
+	}
+	var unseen []string
+	_, keyless := split(tables)
+	for _, table := range keyless {
+		if writes[table.OID] != table.WriteBase {
+			unseen = append(unseen, table.Name.String())
+		}
+	}
+	if len(unseen) > 0 {
+		a.note("tables that were changed on the source in ways that are not in the stream, and are not equal on the target: %s", some(unseen))
+	}
 	if len(found.silent) > 0 {
 		a.note("tables whose changes were not in the stream, because they left the publication: %s", some(found.silent))
 	}

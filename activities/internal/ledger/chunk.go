@@ -293,9 +293,9 @@ type CopyProgress struct {
 }
 
 const readCopyProgress = `
-select (select count(*) from dts_sync.tbl where migration = $1),
-       (select count(*) from dts_sync.tbl where migration = $1 and stage <> 'planned'),
-       (select count(*) from dts_sync.tbl where migration = $1 and stage = 'exact'),
+select (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root'),
+       (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root' and stage <> 'planned'),
+       (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root' and stage = 'exact'),
        (select coalesce(sum(est_rows), 0)::bigint from dts_sync.tbl where migration = $1),
        count(*), count(*) filter (where state = 'done'), coalesce(sum(rows), 0)::bigint,
        coalesce(sum(bytes_est) filter (where state = 'done'), 0)::bigint, coalesce(sum(bytes_est), 0)::bigint
@@ -308,7 +308,7 @@ select failed_at, error from (
     select failed_at, error from dts_sync.tbl where migration = $1 and failed_at is not null) f
 order by failed_at limit 1`
 
-// CopyProgress sums up the copy.
+// CopyProgress sums up the copy. Roots of partitions hold no rows, so they are not among the tables.
 func (l Ledger) CopyProgress(ctx context.Context) (CopyProgress, error) {
 	var p CopyProgress
 	batch := &pgx.Batch{}

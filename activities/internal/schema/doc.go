@@ -28,4 +28,5 @@
 //
 // If the process dies while reading the schema, nothing was written. If it dies in an object's DDL, the server rolls
 // back (the next attempt at the lane ends the session first) and the object is pending. After the commit it is done.
+// Undo goes the same way backwards.
 package schema

@@ -52,7 +52,7 @@ func (i identity) mustBe(expected identity) error {
 		hint = "let source name the server that the migration began with"
 	case i.timeline != expected.timeline:
 		cause = fmt.Errorf("timeline %d answered, the migration began on timeline %d", i.timeline, expected.timeline)
-		hint = "the source failed over; rows copied near that moment are not certain: start the migration anew (release, then run)"
+		hint = "the source failed over; rows copied near that moment are not certain: start the migration anew (`pgdts stop`, then `pgdts run --again`)"
 	default:
 		return nil
 	}
@@ -158,7 +158,7 @@ func Check(ctx context.Context, conn *pgx.Conn, expected Expected) error {
 	if status.Confirmed > expected.Applied {
 		return lost(expected.Slot,
 			fmt.Sprintf("the source has forgotten changes up to %s, the target has only those up to %s", status.Confirmed, expected.Applied),
-			"somebody else read from the slot, or the target lost commits; start the migration anew (release, then run)")
+			"somebody else read from the slot, or the target lost commits; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	}
 	return checkPublications(ctx, conn, expected.Publications)
 }
@@ -168,11 +168,11 @@ func (s Status) usable(slot string) error {
 	switch {
 	case s.Plugin != "pgoutput" || !s.Here:
 		return lost(slot, fmt.Sprintf("a slot of this name belongs to plugin %q and database %q", s.Plugin, s.Database),
-			"it is not the slot that the migration made; start the migration anew (release, then run)")
+			"it is not the slot that the migration made; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	case s.WALStatus == "lost", s.Restart == 0, s.Invalidation != "":
 		why := strings.TrimSpace(s.WALStatus + " " + s.Invalidation)
 		return lost(slot, "the source has invalidated the slot: "+why,
-			"raise max_slot_wal_keep_size (and idle_replication_slot_timeout), then start the migration anew (release, then run)")
+			"raise max_slot_wal_keep_size (and idle_replication_slot_timeout), then start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func checkPublications(ctx context.Context, conn *pgx.Conn, expected []string) e
 	for _, name := range expected {
 		if !slices.Contains(found, name) {
 			fault := migration.NewFault(migration.FaultDrift, "find publication", name, errors.New("it was dropped on the source"),
-				"changes since then are not in the stream; start the migration anew (release, then run)")
+				"changes since then are not in the stream; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 			fault.Side = migration.Source
 			return fault
 		}

@@ -127,7 +127,7 @@ func (p *preparation) found(exists bool) (migration.LSN, error) {
 
 func errMissing(slot string) error {
 	fault := migration.NewFault(migration.FaultSlotLost, "find slot", slot, errors.New("the source has no such slot any more"),
-		"changes since it was lost cannot be had; start the migration anew (release, then run)")
+		"changes since it was lost cannot be had; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	fault.Side = migration.Source
 	return fault
 }

@@ -101,9 +101,9 @@ func start(ctx context.Context, conn *pgconn.PgConn, config Config) error {
 		pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: options(config)})
 	switch pg.SQLState(err) {
 	case "42704":
-		return lost(config.Slot, err, "the slot is gone; start the migration anew (release, then run)")
+		return lost(config.Slot, err, "the slot is gone; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	case "55000":
-		return lost(config.Slot, err, "the slot can serve no more changes; start the migration anew (release, then run)")
+		return lost(config.Slot, err, "the slot can serve no more changes; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	case "55006":
 		return err
 	}

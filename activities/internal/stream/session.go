@@ -195,7 +195,7 @@ func (s *Session) fault(err error) error {
 		return lost(s.config.Slot, err, "something the stream needs was dropped on the source: check publications "+
 			strings.Join(s.config.Publications, ", ")+" and slot "+s.config.Slot)
 	case "55000":
-		return lost(s.config.Slot, err, "the slot can serve no more changes; start the migration anew (release, then run)")
+		return lost(s.config.Slot, err, "the slot can serve no more changes; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
 	}
 	return s.config.Source.Fault("read changes from slot", s.config.Slot, err)
 }
