@@ -60,6 +60,7 @@ func reach(ctx context.Context, s *session, f *follow.Follower, goal step.Stream
 		}
 		_, err = f.AwaitMarker(ctx, marker)
 		return err
+	case step.UntilCancelled, step.Held: // no goal but the end of ctx
 	}
 	<-ctx.Done()
 	return nil

@@ -2,6 +2,7 @@ package starter
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -21,7 +22,8 @@ func (s *Starter) Watch(ctx context.Context, id migration.ID, see func(migration
 	defer ticker.Stop()
 	for {
 		status, err := s.Status(ctx, id)
-		if _, unknown := err.(*UnknownError); unknown {
+		var unknown *UnknownError
+		if errors.As(err, &unknown) {
 			return err
 		}
 		if err == nil {

@@ -7,8 +7,6 @@ package workflows
 
 import (
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -72,7 +70,6 @@ type run struct {
 	spec    migration.Spec
 	in      step.In
 	watch   workflow.CancelFunc // ends the background watch, nil while none runs
-	watched workflow.Future
 	probing bool
 }
 
@@ -155,6 +152,7 @@ func (m *run) phase() (migration.Phase, error) {
 		return m.cutover()
 	case migration.PhaseStopping:
 		return m.stopping()
+	case migration.PhaseFinished, migration.PhaseStopped, migration.PhaseFailed: // run has returned
 	}
 	panic("no method for phase " + string(m.Phase))
 }
@@ -187,7 +185,7 @@ func (m *run) enter(next migration.Phase) {
 // longest is the outage that has lasted longest among the lanes that wait; nil when every step works.
 func (m *run) longest() *outage {
 	var longest *outage
-	for _, lane := range slices.Sorted(maps.Keys(m.Outages)) {
+	for _, lane := range workflow.DeterministicKeys(m.Outages) {
 		o := m.Outages[lane]
 		if o.Last == nil || !o.Waiting {
 			continue

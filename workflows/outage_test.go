@@ -12,10 +12,10 @@ import (
 	"github.com/pgdts/pgdts/workflows/step"
 )
 
-// outageOf lets the stream fail with a kind from after the start until the source is repaired, and the probe with it.
+// outageOf lets the stream fail with a kind from the start until the source is repaired, and the probe with it.
 // The environment retries a probe ten times at most unless a bound is given, so probes wait on the clock themselves.
-func (f *fake) outageOf(kind migration.FaultKind, from, until time.Duration) {
-	down := func() bool { since := f.Now().Sub(f.start); return since >= from && since < until }
+func (f *fake) outageOf(kind migration.FaultKind, until time.Duration) {
+	down := func() bool { return f.Now().Sub(f.start) < until }
 	f.stream = func(ctx context.Context, in step.StreamIn) (step.StreamOut, error) {
 		if down() {
 			return step.StreamOut{}, fault(kind, step.Progress{})
@@ -32,7 +32,7 @@ func (f *fake) outageOf(kind migration.FaultKind, from, until time.Duration) {
 
 func TestConnectionOutageOf719MinutesRecovers(t *testing.T) {
 	f := newFake(t)
-	f.outageOf(migration.FaultConnection, 0, 719*time.Minute)
+	f.outageOf(migration.FaultConnection, 719*time.Minute)
 	f.after(10*time.Hour, func() {
 		status := f.status()
 		require.Equal(t, "retrying", status.State)
@@ -47,7 +47,7 @@ func TestConnectionOutageOf719MinutesRecovers(t *testing.T) {
 
 func TestConnectionOutageOf721MinutesFailsAndDropsTheSlot(t *testing.T) {
 	f := newFake(t)
-	f.outageOf(migration.FaultConnection, 0, 100*time.Hour)
+	f.outageOf(migration.FaultConnection, 100*time.Hour)
 	_, err := f.run()
 	require.Equal(t, migration.FaultWindow, kindOf(t, err))
 	require.InDelta(t, 720, f.Now().Sub(f.start).Minutes(), 1)
@@ -57,13 +57,13 @@ func TestConnectionOutageOf721MinutesFailsAndDropsTheSlot(t *testing.T) {
 
 func TestOtherWindowIsTenMinutes(t *testing.T) {
 	f := newFake(t)
-	f.outageOf(migration.FaultOther, 0, 9*time.Minute)
+	f.outageOf(migration.FaultOther, 9*time.Minute)
 	f.signal(time.Hour, workflows.SignalCutover, nil)
 	_, err := f.run()
 	require.NoError(t, err)
 
 	f = newFake(t)
-	f.outageOf(migration.FaultOther, 0, 100*time.Hour)
+	f.outageOf(migration.FaultOther, 100*time.Hour)
 	_, err = f.run()
 	require.Equal(t, migration.FaultWindow, kindOf(t, err))
 	require.InDelta(t, 10, f.Now().Sub(f.start).Minutes(), 1)
@@ -72,7 +72,7 @@ func TestOtherWindowIsTenMinutes(t *testing.T) {
 func TestKeepSlotOnFailure(t *testing.T) {
 	f := newFake(t)
 	f.spec.OnFailure = migration.KeepSlot
-	f.outageOf(migration.FaultOther, 0, 100*time.Hour)
+	f.outageOf(migration.FaultOther, 100*time.Hour)
 	_, err := f.run()
 	require.Error(t, err)
 	require.True(t, f.cleanups[0].KeepSlot)
@@ -81,7 +81,7 @@ func TestKeepSlotOnFailure(t *testing.T) {
 func TestWaitOnFailureAsksAPerson(t *testing.T) {
 	f := newFake(t)
 	f.spec.OnFailure = migration.WaitOnFailure
-	f.outageOf(migration.FaultOther, 0, time.Hour)
+	f.outageOf(migration.FaultOther, time.Hour)
 	f.after(30*time.Minute, func() { require.Equal(t, "attention", f.status().State) })
 	f.signal(2*time.Hour, workflows.SignalResume, nil)
 	f.signal(3*time.Hour, workflows.SignalCutover, nil)
@@ -134,7 +134,7 @@ func TestReachableServerWithBrokenStreamExhaustsTheWindow(t *testing.T) {
 
 func TestStopAmidAnOutage(t *testing.T) {
 	f := newFake(t)
-	f.outageOf(migration.FaultConnection, 0, 100*time.Hour)
+	f.outageOf(migration.FaultConnection, 100*time.Hour)
 	f.signal(time.Hour, workflows.SignalStop, nil)
 	report, err := f.run()
 	require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestStopAmidAnOutage(t *testing.T) {
 
 func TestLongerWindowReachesARunningOutage(t *testing.T) {
 	f := newFake(t)
-	f.outageOf(migration.FaultConnection, 0, 1000*time.Minute)
+	f.outageOf(migration.FaultConnection, 1000*time.Minute)
 	f.signal(10*time.Hour, workflows.SignalRetry, workflows.Retry{Connection: migration.Duration(1440 * time.Minute)})
 	f.signal(1100*time.Minute, workflows.SignalCutover, nil)
 	_, err := f.run()

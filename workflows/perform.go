@@ -125,6 +125,7 @@ func (l *lane) endure(err error) error {
 		return l.ask(fault)
 	case migration.RetryAtOnce:
 		return nil
+	case migration.Return, migration.Never: // the caller knows what comes next
 	}
 	return fault
 }

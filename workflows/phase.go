@@ -119,7 +119,7 @@ func (m *run) copy() (migration.Phase, error) {
 
 // catchup applies what happened during the copy, until every table is exact.
 func (m *run) catchup() (migration.Phase, error) {
-	_, err := m.stream(step.UntilExact, nil)
+	err := m.stream(step.UntilExact, nil)
 	return migration.PhaseConstraints, err
 }
 
@@ -129,17 +129,17 @@ func (m *run) constraints() (migration.Phase, error) {
 }
 
 // stream applies changes to a goal. While the migration is paused, the connection is kept and nothing is consumed.
-func (m *run) stream(goal step.StreamGoal, yields func() bool) (step.StreamOut, error) {
+func (m *run) stream(goal step.StreamGoal, yields func() bool) error {
 	for {
 		l := m.lane(m.ctx, laneStream)
 		l.yields = yields
-		out, err := perform(l, step.Stream, step.StreamIn{In: m.in, Goal: goal})
+		_, err := perform(l, step.Stream, step.StreamIn{In: m.in, Goal: goal})
 		if !errors.Is(err, errPause) {
-			return out, err
+			return err
 		}
 		_, err = perform(m.lane(m.ctx, laneHold), step.Stream, step.StreamIn{In: m.in, Goal: step.Held})
 		if err != nil && !errors.Is(err, errPause) {
-			return step.StreamOut{}, err
+			return err
 		}
 	}
 }
@@ -156,7 +156,7 @@ func (m *run) incremental() (migration.Phase, error) {
 	if automatic && m.Attempts > 0 {
 		wait, cancel := workflow.WithCancel(m.ctx)
 		timer := workflow.NewTimerWithOptions(wait, autoRetryAfter, workflow.TimerOptions{Summary: "before the next automatic cutover"})
-		_, err := m.stream(step.UntilCancelled, func() bool { return m.CutoverAsked || timer.IsReady() })
+		err := m.stream(step.UntilCancelled, func() bool { return m.CutoverAsked || timer.IsReady() })
 		cancel()
 		if err != nil && !errors.Is(err, errYielded) {
 			return "", err
@@ -166,7 +166,7 @@ func (m *run) incremental() (migration.Phase, error) {
 	if automatic {
 		goal = step.UntilSteady
 	}
-	_, err := m.stream(goal, func() bool { return m.CutoverAsked })
+	err := m.stream(goal, func() bool { return m.CutoverAsked })
 	if err != nil && !errors.Is(err, errYielded) {
 		return "", err
 	}

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -54,19 +53,19 @@ func (m *run) note(step, message string) {
 // describe writes the live page that Temporal's UI shows for a workflow.
 func (m *run) describe() {
 	var page strings.Builder
-	fmt.Fprintf(&page, "**%s** — %s, phase **%s**\n\n", m.spec.Name, m.stateName(), m.Phase)
+	page.WriteString("**" + m.spec.Name + "** — " + m.stateName() + ", phase **" + string(m.Phase) + "**\n\n")
 	for _, phase := range m.Phases {
-		fmt.Fprintf(&page, "- %s: %s\n", phase.Name, phase.State)
+		page.WriteString("- " + string(phase.Name) + ": " + phase.State + "\n")
 	}
 	if m.Attention != nil {
-		fmt.Fprintf(&page, "\nNeeds a person: %s\n\n`%s`\n", m.Attention.Fault.Error(), m.Attention.Command)
+		page.WriteString("\nNeeds a person: " + m.Attention.Fault.Error() + "\n\n`" + m.Attention.Command + "`\n")
 	}
 	if m.Note != nil {
-		fmt.Fprintf(&page, "\nCutover: %s %s\n", m.Note.Step, m.Note.Message)
+		page.WriteString("\nCutover: " + m.Note.Step + " " + m.Note.Message + "\n")
 	}
 	if m.Last != nil {
-		fmt.Fprintf(&page, "\nLast error: %s\n", m.Last.Error())
+		page.WriteString("\nLast error: " + m.Last.Error() + "\n")
 	}
-	fmt.Fprintf(&page, "\nYou can: %s\n", strings.Join(m.actions(), ", "))
+	page.WriteString("\nYou can: " + strings.Join(m.actions(), ", ") + "\n")
 	workflow.SetCurrentDetails(m.ctx, page.String())
 }

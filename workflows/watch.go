@@ -23,21 +23,17 @@ func (m *run) startWatch() {
 		return
 	}
 	ctx, cancel := workflow.WithCancel(m.ctx)
-	done, settle := workflow.NewFuture(m.ctx)
-	m.watch, m.watched = cancel, done
-	workflow.GoNamed(ctx, laneWatch, func(ctx workflow.Context) {
-		defer settle.Set(nil, nil)
-		m.lane(ctx, laneWatch).watching()
-	})
+	m.watch = cancel
+	workflow.GoNamed(ctx, laneWatch, func(ctx workflow.Context) { m.lane(ctx, laneWatch).watching() })
 }
 
+// endWatch cancels and does not wait: the step learns of it with its next heartbeat, seconds later, and until then only
+// looks. Nothing that follows has to stand still for that.
 func (m *run) endWatch() {
-	if m.watch == nil {
-		return
+	if m.watch != nil {
+		m.watch()
+		m.watch = nil
 	}
-	m.watch()
-	_ = m.watched.Get(m.ctx, nil)
-	m.watch = nil
 }
 
 // watching keeps the step running until its context ends. An unreachable server is waited for by a probe and fails

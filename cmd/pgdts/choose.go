@@ -103,7 +103,7 @@ func (c *chosen) definition(ctx context.Context) (migration.Spec, error) {
 
 func (c *chosen) close() {
 	if c.connection != nil {
-		c.Client.Close()
+		c.Close()
 	}
 }
 

@@ -26,7 +26,7 @@ func (a *app) cutoverCommand() *cobra.Command {
 			if !wait {
 				return nil
 			}
-			return a.follow(ctx, found.connection, found.id, "")
+			return a.follow(ctx, found.connection, found.id)
 		}),
 	}
 	which.flag(command)

@@ -99,8 +99,8 @@ func (s *screen) watch(ctx context.Context, from *starter.Starter, id migration.
 }
 
 // follow shows progress until the migration has ended, prints the report, and turns the end into an exit code.
-func (a *app) follow(ctx context.Context, service *connection, id migration.ID, footer string) error {
-	s := a.newScreen(footer)
+func (a *app) follow(ctx context.Context, service *connection, id migration.ID) error {
+	s := a.newScreen("")
 	if err := s.watch(ctx, service.Starter, id); err != nil {
 		return err
 	}

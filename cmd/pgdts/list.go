@@ -43,7 +43,7 @@ func (a *app) entries(ctx context.Context) ([]starter.Entry, error) {
 			return nil, err
 		}
 		more, err := service.List(ctx)
-		service.Client.Close()
+		service.Close()
 		if err != nil {
 			return nil, err
 		}

@@ -36,21 +36,29 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "bin/temporal is missing: build it with `make temporal`")
 		os.Exit(1)
 	}
-	os.Setenv("PATH", binaries+":"+os.Getenv("PATH"))
+	setenv("PATH", binaries+":"+os.Getenv("PATH"))
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") {
-			os.Unsetenv(name)
+			if err := os.Unsetenv(name); err != nil {
+				panic(err)
+			}
 		}
 	}
-	os.Setenv("TEMPORAL_CONFIG_FILE", os.DevNull)
+	setenv("TEMPORAL_CONFIG_FILE", os.DevNull)
 	directory, err := os.MkdirTemp("", "pgdts-cmd-")
 	if err != nil {
 		panic(err)
 	}
-	os.Setenv("XDG_STATE_HOME", directory)
+	setenv("XDG_STATE_HOME", directory)
 	code := m.Run()
 	_ = os.RemoveAll(directory)
 	os.Exit(code)
+}
+
+func setenv(name, value string) {
+	if err := os.Setenv(name, value); err != nil {
+		panic(err)
+	}
 }
 
 // pgdts runs a command in this process.
@@ -73,7 +81,7 @@ func define(t *testing.T, extra string) string {
 func closedPort(t *testing.T) int {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	return listener.Addr().(*net.TCPAddr).Port
 }
 
@@ -89,7 +97,7 @@ func TestWrongUsageIsSaidInASentence(t *testing.T) {
 		{"run -f absent.yaml", 2, "absent.yaml: no such file"},
 		{"run --nonsense", 2, "nonsense"},
 		{"run -f " + file + " --cutover sometimes", 2, "want auto or manual"},
-		{"run -f " + define(t, "transfrom: []\n"), 2, `shop.yaml:3: key "transfrom" is not known; did you mean "transform"?`},
+		{"run -f " + define(t, "transfrom: []\n"), 2, `shop.yaml:3: key "transfrom" is not known; did you mean "transform"?`}, //nolint:misspell // the misspelling is the case
 		{"start -f " + file, 2, "holds a password"},
 		{"status a b", 2, "accepts at most 1 arg"},
 		{"status -o xml", 2, "want text or json"},
@@ -349,7 +357,7 @@ func get(host, path string) (int, string) {
 	if err != nil {
 		return 0, ""
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return 0, ""

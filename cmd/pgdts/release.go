@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgdts/pgdts/cmd/pgdts/internal/server"
+	"github.com/pgdts/pgdts/starter"
 	"github.com/pgdts/pgdts/worker"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -37,8 +38,12 @@ func (a *app) releaseCommand() *cobra.Command {
 // serves it: then the work is done from here.
 func (a *app) releaseRunning(ctx context.Context, found *chosen) (bool, error) {
 	status, err := found.Status(ctx, found.id)
-	if err != nil || status.Phase.Ended() {
+	var unknown *starter.UnknownError
+	if errors.As(err, &unknown) || err == nil && status.Phase.Ended() {
 		return false, nil
+	}
+	if err != nil {
+		return false, err // it may be running: nobody else may take its slot away
 	}
 	if err := found.Release(ctx, found.id); err != nil {
 		return false, err

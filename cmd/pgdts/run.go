@@ -77,7 +77,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	r.logger = logger
 	if err := r.connect(ctx); err != nil {
 		return err
@@ -146,7 +146,7 @@ func (r *runner) connect(ctx context.Context) error {
 
 func (r *runner) disconnect() {
 	if r.service != nil {
-		r.service.Client.Close()
+		r.service.Close()
 	}
 	if r.embedded != nil {
 		r.embedded.Stop()
@@ -287,7 +287,7 @@ func (r *runner) stateDirFlag() string {
 func (r *runner) overByReport() (bool, error) {
 	report, err := readReport(r.directory.Path(server.ReportFile))
 	if err != nil || report.ID != r.spec.ID || r.again || beginsAnew(report) {
-		return false, nil
+		return false, nil //nolint:nilerr // without a report that can be read, the workflow is asked
 	}
 	return true, r.tellOver(report)
 }

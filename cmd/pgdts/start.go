@@ -28,7 +28,7 @@ func (a *app) startCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer service.Client.Close()
+			defer service.Close()
 			id, err := service.Start(ctx, spec)
 			if err != nil {
 				return err
@@ -37,7 +37,7 @@ func (a *app) startCommand() *cobra.Command {
 			if !wait {
 				return nil
 			}
-			return a.follow(ctx, service, id, "")
+			return a.follow(ctx, service, id)
 		}),
 	}
 	command.Flags().StringVarP(&file, "file", "f", "", "definition file")

@@ -26,7 +26,7 @@ func (a *app) stopCommand() *cobra.Command {
 			if !wait {
 				return nil
 			}
-			return a.follow(ctx, found.connection, found.id, "")
+			return a.follow(ctx, found.connection, found.id)
 		}),
 	}
 	which.flag(command)

@@ -17,7 +17,7 @@ func (a *app) watchCommand() *cobra.Command {
 				return err
 			}
 			defer found.close()
-			return a.follow(ctx, found.connection, found.id, "")
+			return a.follow(ctx, found.connection, found.id)
 		}),
 	}
 	which.flag(command)

@@ -83,7 +83,7 @@ func (w *workerProcess) work(ctx context.Context, logger *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer service.Client.Close()
+	defer service.Close()
 	w.service.Store(service)
 	logger.Info("worker started", zap.String("task_queue", w.queue), zap.String("temporal", options.HostPort))
 	err = worker.Run(ctx, worker.Config{Client: service.Client, TaskQueue: w.queue, Logger: logger, ConcurrentSteps: w.steps})
@@ -136,15 +136,17 @@ func (w *workerProcess) serve(ctx context.Context, listener net.Listener) error 
 	go func() { stopped <- endpoint.Serve(listener) }() // ends with Close, below
 	select {
 	case <-ctx.Done():
-		err := endpoint.Close()
-		<-stopped
-		return err
+		return errors.Join(endpoint.Close(), served(<-stopped))
 	case err := <-stopped:
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("health endpoint: %w", err)
+		return served(err)
 	}
+}
+
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("health endpoint: %w", err)
 }
 
 func (w *workerProcess) health(response http.ResponseWriter, request *http.Request) {

@@ -108,7 +108,7 @@ func readLimited(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.LimitReader(file, sizeMax+1))
 	if err == nil && len(content) > sizeMax {
 		err = fmt.Errorf("larger than %d bytes, so not a definition", sizeMax)

@@ -60,7 +60,7 @@ func eachWanted(t *testing.T, directory string, load func(path string) error) {
 func firstLine(t *testing.T, path string) string {
 	file, err := os.Open(path)
 	require.NoError(t, err)
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	scanner := bufio.NewScanner(file)
 	require.True(t, scanner.Scan())
 	return scanner.Text()

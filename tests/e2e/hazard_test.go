@@ -88,10 +88,12 @@ func TestOddDatabase(t *testing.T) {
 	s.from.Exec(t, "create table wide (id int primary key, "+strings.Join(wide, ", ")+"); insert into wide (id, c0) select i, i from generate_series(1, 30) i")
 	s.from.Exec(t, oddities)
 	// What administrators set on databases and roles must change neither values nor patience.
-	hostile := []string{"search_path = nowhere", "DateStyle = 'SQL, DMY'", "standard_conforming_strings = off", "IntervalStyle = sql_standard",
+	hostile := []string{
+		"search_path = nowhere", "DateStyle = 'SQL, DMY'", "standard_conforming_strings = off", "IntervalStyle = sql_standard",
 		"extra_float_digits = 0", "TimeZone = 'Asia/Kathmandu'", "statement_timeout = '700ms'", "lock_timeout = '200ms'",
 		"idle_in_transaction_session_timeout = '800ms'", "idle_session_timeout = '900ms'", "bytea_output = escape",
-		"synchronous_commit = off", "default_transaction_isolation = serializable", "default_transaction_deferrable = on", "xmloption = document"}
+		"synchronous_commit = off", "default_transaction_isolation = serializable", "default_transaction_deferrable = on", "xmloption = document",
+	}
 	for _, db := range []*pgtest.DB{s.from, s.to} {
 		for _, setting := range hostile {
 			db.Exec(t, "do $$ begin execute format($f$alter database %I set "+setting+"$f$, current_database()); end $$")

@@ -161,9 +161,9 @@ func (s *scenario) await(p *process, what string, want func(migration.Status) bo
 	return s.awaitStatus(p, what, want, "-f", s.file)
 }
 
-func (s *scenario) awaitID(p *process, id, what string, want func(migration.Status) bool) migration.Status {
+func (s *scenario) awaitID(p *process, id, what string, want func(migration.Status) bool) {
 	s.t.Helper()
-	return s.awaitStatus(p, what, want, id)
+	s.awaitStatus(p, what, want, id)
 }
 
 func (s *scenario) awaitStatus(p *process, what string, want func(migration.Status) bool, which ...string) migration.Status {
@@ -185,9 +185,9 @@ func (s *scenario) awaitStatus(p *process, what string, want func(migration.Stat
 	return last
 }
 
-func (s *scenario) awaitPhase(p *process, phase migration.Phase) migration.Status {
+func (s *scenario) awaitPhase(p *process, phase migration.Phase) {
 	s.t.Helper()
-	return s.await(p, "phase "+string(phase), func(status migration.Status) bool { return status.Phase == phase })
+	s.await(p, "phase "+string(phase), func(status migration.Status) bool { return status.Phase == phase })
 }
 
 // writers fills the source and starts clients.

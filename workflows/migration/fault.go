@@ -9,6 +9,7 @@ import (
 // FaultKind says what an error means for the migration. The set is closed; Policy has a row for each.
 type FaultKind string
 
+// The windows are those of RetryWindows.
 const (
 	// FaultConnection: a server was not reached, or dropped us. Counts in the connection window.
 	FaultConnection FaultKind = "connection"
@@ -49,6 +50,7 @@ const (
 // Directive is what to do about a fault.
 type Directive string
 
+// Steps that return a fault are run again, or not, by these alone.
 const (
 	RetryConnection Directive = "retry-connection" // wait for the server, inside the connection window
 	RetryOther      Directive = "retry-other"      // again, inside the other window
@@ -131,6 +133,7 @@ func AsFault(err error) (*Fault, bool) {
 // Side is one of the two servers.
 type Side string
 
+// A migration reads the source and never changes its rows; it writes the target.
 const (
 	Source Side = "source"
 	Target Side = "target"

@@ -3,6 +3,7 @@ package migration
 // ItemState is the outcome of one precheck item.
 type ItemState string
 
+// From harmless to blocking.
 const (
 	ItemPassed ItemState = "passed"
 	ItemNotice ItemState = "notice" // our handling makes it harmless; blocks nothing

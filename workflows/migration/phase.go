@@ -4,6 +4,7 @@ package migration
 // going on needs no memory of where.
 type Phase string
 
+// The working phases in order; then stopping, which every one of them can enter; then the three ends.
 const (
 	PhasePrecheck    Phase = "precheck"
 	PhasePrepare     Phase = "prepare"

@@ -98,6 +98,7 @@ func (e Endpoint) parts() (user, host, database string) {
 // Type is one of the three kinds of work.
 type Type string
 
+// Schema creates objects and copies nothing; full copies once; incremental also follows the changes.
 const (
 	TypeSchema      Type = "schema"
 	TypeFull        Type = "full"
@@ -107,6 +108,7 @@ const (
 // WithoutKey says what happens to tables whose rows no key tells apart.
 type WithoutKey string
 
+// The default is insert-only.
 const (
 	InsertOnly   WithoutKey = "insert-only" // inserts stream; copied again under the fence when anything else happened
 	FullIdentity WithoutKey = "full"        // REPLICA IDENTITY FULL is set, recorded, and restored at the end
@@ -166,6 +168,7 @@ type SchemaPolicy struct {
 // OnFailure says what becomes of the slot when the migration fails.
 type OnFailure string
 
+// A kept slot holds WAL on the source until somebody releases the migration.
 const (
 	DropSlot      OnFailure = "drop-slot"
 	KeepSlot      OnFailure = "keep-slot"
@@ -175,6 +178,7 @@ const (
 // OnConflict says what a row that is not as it must be does.
 type OnConflict string
 
+// The default is source-wins.
 const (
 	SourceWins     OnConflict = "source-wins"
 	StopOnConflict OnConflict = "stop"

@@ -38,6 +38,7 @@ func Literal(text string) string {
 // TableMode is how a table's rows are carried.
 type TableMode string
 
+// The mode is planned once, before the copy, and kept in the ledger.
 const (
 	// ModeKeyRange: chunks by key ranges, each in its own snapshot; changes found by key.
 	ModeKeyRange TableMode = "keyrange"
@@ -50,6 +51,7 @@ const (
 // Stage is how far a table is. Only forward, except that a table whose unit fails goes back to StagePlanned.
 type Stage string
 
+// In the order in which a table goes through them.
 const (
 	StagePlanned Stage = "planned" // chunks are known, none or some are done
 	StageCopied  Stage = "copied"  // every chunk is done

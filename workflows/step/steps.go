@@ -97,6 +97,7 @@ var Stream = Activity[StreamIn, StreamOut]{
 // StreamGoal says when Stream is done.
 type StreamGoal string
 
+// Whatever the goal, a cancelled Stream ends in order.
 const (
 	UntilCancelled StreamGoal = ""
 	UntilExact     StreamGoal = "exact"  // every table's band is closed

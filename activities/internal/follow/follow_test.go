@@ -262,7 +262,7 @@ func TestRunRefusesASlotThatWasConsumed(t *testing.T) {
 	b := prepare(t)
 	b.From.Exec(t, "insert into keyed values (1)")
 	b.From.Exec(t, "select pg_replication_slot_advance($1, pg_current_wal_lsn())", b.Spec.ID.Slot())
-	slottest.MustFault(t, migration.FaultSlotLost, b.follower(t).Run(t.Context()))
+	_ = slottest.MustFault(t, migration.FaultSlotLost, b.follower(t).Run(t.Context()))
 }
 
 func TestLaterRunTakesTheStreamOver(t *testing.T) {
@@ -295,7 +295,7 @@ func TestLeaseThatIsTakenEndsRun(t *testing.T) {
 	_, err := f.Mark(t.Context())
 	require.NoError(t, err)
 	b.To.Exec(t, "update dts_sync.migration set run = 'other'")
-	slottest.MustFault(t, migration.FaultFenced, <-done)
+	_ = slottest.MustFault(t, migration.FaultFenced, <-done)
 }
 
 func TestHoldConsumesNothingAndReportsWhatTheSlotKeeps(t *testing.T) {
@@ -330,7 +330,7 @@ func TestSourceShutsDownWithoutWaitingForTheNextIdleRecord(t *testing.T) {
 	began := time.Now()
 	require.NoError(t, server.Stop(pgserver.Fast))
 	require.Less(t, time.Since(began), 5*time.Second)
-	slottest.MustFault(t, migration.FaultConnection, <-done)
+	_ = slottest.MustFault(t, migration.FaultConnection, <-done)
 }
 
 func TestIdleSourceIsConfirmed(t *testing.T) {

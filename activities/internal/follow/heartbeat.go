@@ -106,7 +106,7 @@ func (f *Follower) beat(ctx context.Context) error {
 			return err
 		}
 		if err := f.awaitBeat(ctx); err != nil {
-			return nil
+			return nil //nolint:nilerr // the wait ended with ctx, which is how beating ends
 		}
 	}
 }
@@ -157,7 +157,7 @@ func (f *Follower) watch(ctx context.Context) error {
 		}
 		f.report()
 		if wait(ctx, watchEvery) != nil {
-			return nil
+			return nil //nolint:nilerr // the wait ended with ctx, which is how watching ends
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (f *Follower) keepLease(ctx context.Context) error {
 			return f.config.Target.Fault("renew the lease on", string(l.ID), err)
 		}
 		if wait(ctx, leaseEvery) != nil {
-			return nil
+			return nil //nolint:nilerr // the wait ended with ctx, which is how renewing ends
 		}
 	}
 }

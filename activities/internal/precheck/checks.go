@@ -19,6 +19,7 @@ func checks() []check {
 		{"ENCODING", "encodings", target, both, encoding},
 		{"SOURCE_PRIMARY", "source is a primary", source, theSource, sourcePrimary},
 		{"TARGET_PRIMARY", "target is a primary", target, theTarget, targetPrimary},
+		{"SOURCE_FENCED", "source takes writes", source, theSource, sourceFenced},
 		{"WAL_LEVEL", "logical decoding", source, theSource, walLevel},
 		{"REPLICATION_SLOTS", "free replication slots", source, theSource, replicationSlots},
 		{"WAL_SENDERS", "free WAL senders", source, theSource, walSenders},

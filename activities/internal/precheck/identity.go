@@ -29,6 +29,17 @@ func (s session) primary(ctx context.Context, harm string) (finding, error) {
 	return failed(fmt.Sprintf("name the primary in %s%s", side, promote), "the %s is a standby: %s", side, harm), nil
 }
 
+// sourceFenced notices a database whose writes a cutover has moved away: its triggers would be migrated too, and its rows
+// are no longer the newest.
+func sourceFenced(ctx context.Context, l *look) (finding, error) {
+	fenced, err := value[bool](ctx, l.source, "select exists (select from pg_namespace where nspname = 'pgdts_fence')")
+	if err != nil || !fenced {
+		return passed("no cutover has closed it"), err
+	}
+	return failed("if its rows are the ones to move: pgdts unfence -f FILE of the migration that closed it",
+		"a cutover has moved the writes of this database to another server; schema pgdts_fence refuses them here"), nil
+}
+
 // sameDatabase asks the servers, not the addresses: one database has many. An advisory lock is seen in its own database
 // only; a clone of the source has the same system identifier and the same oids, and does not see it.
 func sameDatabase(ctx context.Context, l *look) (finding, error) {

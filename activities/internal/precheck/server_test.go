@@ -387,3 +387,12 @@ func TestStandbyAsSource(t *testing.T) {
 	apply(t, p.source, "select pg_promote();")
 	p.check(t).mustPass(t, "SOURCE_PRIMARY", "TARGET_PRIMARY")
 }
+
+// A source that a cutover has closed has been left behind by its application.
+func TestFencedSource(t *testing.T) {
+	t.Parallel()
+	p := onShared(t)
+	p.check(t).mustPass(t, "SOURCE_FENCED")
+	p.source.Exec(t, "create schema pgdts_fence")
+	p.check(t).mustBe(t, "SOURCE_FENCED", migration.ItemFailed, "another server", "pgdts unfence")
+}

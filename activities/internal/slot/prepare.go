@@ -190,7 +190,7 @@ func (p *preparation) publish(ctx context.Context) error {
 		}
 	}
 	for _, publication := range p.plan.publications {
-		if err := publication.create(ctx, p.Source, p.source, p.version); err != nil {
+		if err := publication.create(ctx, p.Source, p.source); err != nil {
 			return err
 		}
 	}

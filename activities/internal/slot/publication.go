@@ -29,8 +29,8 @@ type member struct {
 
 // create makes the publication anew, unless one stands that is just so: an administrator may have made it for a role
 // that may not.
-func (p publication) create(ctx context.Context, server *pg.Server, conn *pgx.Conn, version int) error {
-	same, err := p.stands(ctx, conn, version)
+func (p publication) create(ctx context.Context, server *pg.Server, conn *pgx.Conn) error {
+	same, err := p.stands(ctx, conn)
 	if err != nil {
 		return server.Fault("read publication", p.name, err)
 	}
@@ -55,7 +55,7 @@ select p.pubinsert, p.pubupdate, p.pubdelete, coalesce(to_jsonb(p) ->> 'pubtrunc
        array(select r.prrelid from pg_catalog.pg_publication_rel r where r.prpubid = p.oid)
 from pg_catalog.pg_publication p where p.pubname = $1`
 
-func (p publication) stands(ctx context.Context, conn *pgx.Conn, version int) (bool, error) {
+func (p publication) stands(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var insert, update, remove, truncate, other bool
 	var members []uint32
 	err := conn.QueryRow(ctx, readPublication, p.name).Scan(&insert, &update, &remove, &truncate, &other, &members)

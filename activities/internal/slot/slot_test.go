@@ -196,7 +196,7 @@ func TestDropOfAnUnreachableSourceIsOwed(t *testing.T) {
 	source.Prepare(t)
 	require.NoError(t, server.Kill())
 	owed, err := slot.Drop(t.Context(), source.Source, ledger.Ledger{ID: source.Spec.ID})
-	slottest.MustFault(t, migration.FaultConnection, err)
+	_ = slottest.MustFault(t, migration.FaultConnection, err)
 	require.Len(t, owed, 3)
 	require.Contains(t, owed[0], source.Spec.ID.Slot())
 }
@@ -209,7 +209,7 @@ func TestSlotLostIsNamedNotRecreated(t *testing.T) {
 	_, err := slot.Prepare(t.Context(), b.Config(t))
 	require.NotEmpty(t, slottest.MustFault(t, migration.FaultSlotLost, err).Hint)
 	err = slot.Check(t.Context(), b.Connect(t, b.Source), expected(t, b))
-	slottest.MustFault(t, migration.FaultSlotLost, err)
+	_ = slottest.MustFault(t, migration.FaultSlotLost, err)
 	require.Zero(t, pgtest.Value[int](t, b.From, "select count(*) from pg_replication_slots where slot_name = $1", b.Spec.ID.Slot()))
 }
 
@@ -227,7 +227,7 @@ func TestInvalidatedSlotIsLost(t *testing.T) {
 	b.From.WaitUntil(t, "select wal_status = 'lost' from pg_replication_slots")
 	err := slot.Check(t.Context(), b.Connect(t, b.Source), expected(t, b))
 	require.Contains(t, slottest.MustFault(t, migration.FaultSlotLost, err).Hint, "max_slot_wal_keep_size")
-	slottest.MustFault(t, migration.FaultSlotLost, slot.Watch(t.Context(), watch(b), b.Report))
+	_ = slottest.MustFault(t, migration.FaultSlotLost, slot.Watch(t.Context(), watch(b), b.Report))
 }
 
 func watch(b *slottest.Bench) slot.WatchConfig {
@@ -256,11 +256,11 @@ func TestAnotherServerIsRefused(t *testing.T) {
 	wrong := expected(t, b)
 	wrong.SystemID = "1"
 	err := slot.Check(t.Context(), b.Connect(t, b.Source), wrong)
-	slottest.MustFault(t, migration.FaultWrongServer, err)
+	_ = slottest.MustFault(t, migration.FaultWrongServer, err)
 	wrong = expected(t, b)
 	wrong.Timeline = 7
 	err = slot.Check(t.Context(), b.Connect(t, b.Source), wrong)
-	slottest.MustFault(t, migration.FaultWrongServer, err)
+	_ = slottest.MustFault(t, migration.FaultWrongServer, err)
 }
 
 func TestDroppedPublicationIsNoticed(t *testing.T) {
@@ -269,7 +269,7 @@ func TestDroppedPublicationIsNoticed(t *testing.T) {
 	b.Prepare(t)
 	b.From.Exec(t, "drop publication "+b.Spec.ID.PublicationInsertOnly())
 	err := slot.Check(t.Context(), b.Connect(t, b.Source), expected(t, b))
-	slottest.MustFault(t, migration.FaultDrift, err)
+	_ = slottest.MustFault(t, migration.FaultDrift, err)
 }
 
 func TestWaitForOpenTransactionsIsReported(t *testing.T) {
@@ -318,7 +318,7 @@ func TestWatchEndsWhenTheLeaseIsTaken(t *testing.T) {
 	b := slottest.New(t, pgtest.Shared(t), someTables)
 	b.Prepare(t)
 	b.To.Exec(t, "update dts_sync.migration set run = 'other'")
-	slottest.MustFault(t, migration.FaultFenced, slot.Watch(t.Context(), watch(b), b.Report))
+	_ = slottest.MustFault(t, migration.FaultFenced, slot.Watch(t.Context(), watch(b), b.Report))
 }
 
 func TestEmitArrivesInTheLog(t *testing.T) {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -131,11 +132,11 @@ func takeOver(ctx context.Context, config Config) (holder, bool, error) {
 	var by holder
 	var ours bool
 	prefix := config.ID.SessionPrefix("stream")
-	switch err := conn.QueryRow(ctx, slotHolder, config.Slot, prefix).Scan(&by.pid, &by.name, &ours); err {
-	case nil:
-	case pgx.ErrNoRows:
+	err = conn.QueryRow(ctx, slotHolder, config.Slot, prefix).Scan(&by.pid, &by.name, &ours)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return by, true, nil
-	default:
+	}
+	if err != nil {
 		return by, false, config.Source.Fault("find who uses slot", config.Slot, err)
 	}
 	if ours {

@@ -25,7 +25,7 @@ func (s *Session) read(ctx context.Context) error {
 		// A context here would cost a goroutine for each message; Close ends the wait by a deadline.
 		message, err := s.conn.ReceiveMessage(context.Background())
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // Close ended the wait by a deadline
 		}
 		if err != nil {
 			return err

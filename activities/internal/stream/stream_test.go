@@ -198,7 +198,7 @@ func TestEarlierSessionOfOursGivesTheSlotUp(t *testing.T) {
 	for {
 		batch, err := earlier.Next(t.Context(), limits)
 		if err != nil {
-			slottest.MustFault(t, migration.FaultConnection, err)
+			_ = slottest.MustFault(t, migration.FaultConnection, err)
 			return
 		}
 		require.Empty(t, batch.Transactions)
@@ -222,7 +222,7 @@ func TestMissingSlotIsLost(t *testing.T) {
 	b := prepare(t, pgtest.Shared(t))
 	b.From.Exec(t, "select pg_drop_replication_slot($1)", b.config.Slot)
 	_, err := stream.Open(t.Context(), b.config)
-	slottest.MustFault(t, migration.FaultSlotLost, err)
+	_ = slottest.MustFault(t, migration.FaultSlotLost, err)
 }
 
 func TestSourceThatGoesDownIsAConnectionFault(t *testing.T) {
@@ -237,7 +237,7 @@ func TestSourceThatGoesDownIsAConnectionFault(t *testing.T) {
 		for {
 			_, err := session.Next(t.Context(), limits)
 			if err != nil {
-				slottest.MustFault(t, migration.FaultConnection, err)
+				_ = slottest.MustFault(t, migration.FaultConnection, err)
 				break
 			}
 		}

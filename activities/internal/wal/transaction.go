@@ -22,6 +22,7 @@ type Transaction struct {
 // Op is the kind of a change.
 type Op byte
 
+// The letters of pgoutput.
 const (
 	Insert   Op = 'I'
 	Update   Op = 'U'
@@ -53,6 +54,7 @@ type Value struct {
 // ValueKind tells NULL, text, and a TOASTed value that was not changed and therefore not sent.
 type ValueKind byte
 
+// The letters of pgoutput, except for Null, whose letter n gives way to the zero value.
 const (
 	Null      ValueKind = 0
 	Text      ValueKind = 't'

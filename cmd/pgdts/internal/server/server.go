@@ -118,7 +118,7 @@ func (d *Directory) launch(ctx context.Context, binary string, preferred bool) (
 	if err != nil {
 		return nil, err
 	}
-	defer output.Close()
+	defer func() { _ = output.Close() }()
 	command := exec.Command(binary, "server", "start-dev", "--db-filename", d.database(), "--ip", "127.0.0.1",
 		"--port", strconv.Itoa(port), "--ui-port", strconv.Itoa(ui), "--namespace", Namespace)
 	command.Env = environment()

@@ -40,7 +40,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "bin/temporal is missing: build it with `make temporal`")
 		os.Exit(1)
 	}
-	os.Setenv("PATH", binaries+":"+os.Getenv("PATH"))
+	if err := os.Setenv("PATH", binaries+":"+os.Getenv("PATH")); err != nil {
+		panic(err)
+	}
 	if path := os.Getenv(victimVariable); path != "" {
 		beVictim(path)
 	}
@@ -182,7 +184,7 @@ func TestLockOfAStrangerIsNotBroken(t *testing.T) {
 
 func TestBusyPortIsAvoided(t *testing.T) {
 	if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", preferredPort)); err == nil {
-		defer listener.Close()
+		defer func() { _ = listener.Close() }()
 	}
 	server := start(t, open(t, t.TempDir()))
 	require.NotEqual(t, fmt.Sprintf("127.0.0.1:%d", preferredPort), server.Address)
