@@ -7,6 +7,7 @@ const (
 	KeyTable     = "table"
 	KeyChunk     = "chunk"
 	KeyStep      = "step"
+	KeyPart      = "part" // of a step: a precheck item, a place in the cutover
 	KeyAttempt   = "attempt"
 	KeySide      = "side"
 	KeySlot      = "slot"

@@ -44,8 +44,7 @@ func Plan(ctx context.Context, config Config, lane ledger.Lane, report func(migr
 		if err := record(ctx, target, lane, tables, chunks); err != nil {
 			return Planned{}, config.Target.Fault("record plan of", string(lane.ID), err)
 		}
-		config.Log.Info("tables cut into chunks", zap.String(migration.KeyMigration, string(lane.ID)),
-			zap.Int("tables", len(tables)), zap.Int("chunks", len(chunks)))
+		config.Log.Info("tables cut into chunks", zap.Int("tables", len(tables)), zap.Int("chunks", len(chunks)))
 	}
 	progress, err := book.CopyProgress(ctx)
 	return Planned{

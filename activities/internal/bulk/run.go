@@ -224,7 +224,7 @@ func (w *worker) finishTable(ctx context.Context, others int) (bool, error) {
 			return ledger.FailTable(ctx, tx, w.lane, relid, message)
 		})
 	}
-	w.config.Log.Info("table finished", zap.String(migration.KeyMigration, string(w.lane.ID)), zap.String(migration.KeyTable, t.Name.String()))
+	w.config.Log.Info("table finished", zap.String(migration.KeyTable, t.Name.String()))
 	return true, nil
 }
 
@@ -264,7 +264,7 @@ func (w *worker) endure(ctx context.Context, err error, record func(pgx.Tx, stri
 	if writeErr != nil {
 		return w.config.Target.Fault("record a failure at", fault.Object, writeErr)
 	}
-	w.config.Log.Warn("attempt failed", zap.String(migration.KeyMigration, string(w.lane.ID)), zap.String(migration.KeyTable, fault.Object),
+	w.config.Log.Warn("attempt failed", zap.String(migration.KeyTable, fault.Object),
 		zap.Duration(migration.KeyElapsed, outage), zap.String(migration.KeySQLState, fault.SQLState), zap.Error(err))
 	if window := w.config.Spec.Retry.Other.D(); outage > window {
 		ended := migration.NewFault(migration.FaultWindow, fault.Op, fault.Object,

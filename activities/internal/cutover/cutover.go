@@ -180,7 +180,7 @@ func (a *attempt) cutOver(ctx context.Context) error {
 		return nil
 	}
 	err = a.reason(ctx, cause, err)
-	a.Logger.Warn("gave up the cutover", zap.String(migration.KeyStep, a.at()), zap.Error(err))
+	a.Logger.Warn("gave up the cutover", zap.String(migration.KeyPart, a.at()), zap.Error(err))
 	return a.undo(ctx, err)
 }
 
@@ -285,7 +285,7 @@ func (a *attempt) at(step ...string) string {
 	defer a.mu.Unlock()
 	if len(step) > 0 {
 		a.step, a.said = step[0], step[0]
-		a.Logger.Info("cutover entered a step", zap.String(migration.KeyStep, a.step))
+		a.Logger.Info("cutover entered a step", zap.String(migration.KeyPart, a.step))
 	}
 	return a.step
 }

@@ -51,7 +51,7 @@ func Run(ctx context.Context, c Config) ([]migration.Item, error) {
 			found = check.unknown(l, err)
 		}
 		l.add(check, found)
-		l.Logger.Debug("looked", zap.String(migration.KeyStep, check.code), zap.Duration(migration.KeyElapsed, time.Since(begun)))
+		l.Logger.Debug("looked", zap.String(migration.KeyPart, check.code), zap.Duration(migration.KeyElapsed, time.Since(begun)))
 	}
 	return l.items, ctx.Err()
 }
@@ -92,7 +92,7 @@ func (c check) possible(l *look) bool {
 // ignore it. A session that has ended takes the later checks of its side with it, which nobody can vouch for.
 func (c check) unknown(l *look, err error) finding {
 	err = pg.Fault(c.side, "look at", c.name, err)
-	l.Logger.Warn("looked in vain", zap.String(migration.KeyStep, c.code), zap.Error(err))
+	l.Logger.Warn("looked in vain", zap.String(migration.KeyPart, c.code), zap.Error(err))
 	if !c.possible(l) {
 		return failed("find out in the server's log why the session ended, then check again", "the session ended while this was looked at: %s", err)
 	}
