@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +39,32 @@ func TestServersRestartInEachPhase(t *testing.T) {
 	s.mustBeEqual(writers.Stop())
 	s.mustLeaveNothing()
 	s.record(t, "servers-restarted")
+}
+
+// The same at instants inside the short phases, where the process is held while both servers go away and come back.
+func TestServersRestartInsideTheShortPhases(t *testing.T) {
+	s := newScenario(t, "cutover: {mode: auto, steadyFor: 1s}\n")
+	s.ballast()
+	writers := s.writers(10)
+	log, gate := filepath.Join(s.dir, "failpoints"), filepath.Join(s.dir, "gate-")
+	moments := []string{"prepare-recorded", "schema-object", "constraint-object", "cutover-verified"}
+	p := s.start([]string{
+		"PGDTS_FAILPOINT=" + strings.Join(moments, "=wait@1,") + "=wait@1",
+		"PGDTS_FAILPOINT_LOG=" + log, "PGDTS_FAILPOINT_GATE=" + gate,
+	}, "run", "-f", s.file)
+	for i, moment := range moments {
+		require.Eventually(t, func() bool {
+			fired, _ := os.ReadFile(log)
+			return strings.Contains(string(fired), moment)
+		}, 2*time.Minute, 10*time.Millisecond, moment)
+		require.NoError(t, s.source.Restart(context.Background(), pgserver.StopMode(i%2)))
+		require.NoError(t, s.target.Restart(context.Background(), pgserver.StopMode((i+1)%2)))
+		require.NoError(t, os.WriteFile(gate+moment, nil, 0o600))
+	}
+	require.Equal(t, 0, p.wait(timeLimit))
+	s.mustBeEqual(writers.Stop())
+	s.mustLeaveNothing()
+	require.Zero(t, s.report().Conflicts)
 }
 
 // An outage is shown while it lasts, with what is left of its window.

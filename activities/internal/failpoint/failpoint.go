@@ -2,7 +2,7 @@
 // "failpoint" every call compiles to nothing.
 //
 // With it, PGDTS_FAILPOINT holds actions, separated by commas: name=kill@n ends the process by SIGKILL at the n-th hit,
-// name=error@n makes the n-th hit fail, name=wait@n waits until the file in PGDTS_FAILPOINT_GATE exists. Each action
+// name=error@n makes the n-th hit fail, name=wait@n waits until a file exists whose path is PGDTS_FAILPOINT_GATE and the name. Each action
 // that fires is appended as a line to the file in PGDTS_FAILPOINT_LOG, so that a test can tell that it was reached.
 package failpoint
 

@@ -59,7 +59,7 @@ func Hit(name string) error {
 	case "error":
 		return errors.New("failpoint " + name)
 	case "wait":
-		for gate := os.Getenv("PGDTS_FAILPOINT_GATE"); ; time.Sleep(10 * time.Millisecond) {
+		for gate := os.Getenv("PGDTS_FAILPOINT_GATE") + name; ; time.Sleep(10 * time.Millisecond) {
 			if _, err := os.Stat(gate); err == nil {
 				return nil
 			}
