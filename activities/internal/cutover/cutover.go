@@ -273,6 +273,9 @@ func (a *attempt) liftAgain(ctx context.Context) error {
 	if err != nil {
 		return a.Target.Fault("ask who holds lane", laneName, err)
 	}
+	if err := a.fence.end(ctx, source); err != nil {
+		return a.Source.Fault("end the session of", "the fence", err)
+	}
 	if _, err := lift(ctx, a.Source, source, a.Spec.ID); err != nil {
 		return err
 	}

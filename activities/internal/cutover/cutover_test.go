@@ -417,6 +417,23 @@ func TestOpeningThatFailedInItsCommitIsUndone(t *testing.T) {
 	b.mustRun(t)
 }
 
+// A commit of the blocking triggers that waits for a dead standby becomes visible late. A fence that was lifted before
+// that would come back by itself, on a source that the application goes on with.
+func TestBlockThatWaitsForADeadStandbyDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	b := acrossServers(t, pgtest.Server(t), pgtest.Shared(t), shop)
+	standby := func(names string) {
+		b.From.Exec(t, "alter system set synchronous_standby_names = '"+names+"'")
+		b.From.Exec(t, "select pg_reload_conf()")
+	}
+	_, err := cutover.Run(t.Context(), b.at(t, "open", func() { standby("nobody") }))
+	require.Error(t, err)
+	standby("")
+	b.From.WaitUntil(t, "select count(*) = 0 from pg_stat_activity where wait_event = 'SyncRep'")
+	b.mustBeAsBefore(t)
+	b.mustRun(t)
+}
+
 // An opening whose answer was lost has happened: lifting the fence would let both databases be written. The commit is
 // local when its session ends in the wait for a standby.
 func TestOpeningWhoseAnswerWasLostStands(t *testing.T) {

@@ -59,6 +59,28 @@ func (f *fence) lock(ctx context.Context, tables []relation, timeout time.Durati
 	return err
 }
 
+const endFence = `
+select count(pg_terminate_backend(pid)) from pg_stat_activity where pid = $1 and application_name = $2`
+
+// end ends the fence's session on the server and waits until it is gone, so that what it has made is there to be seen: a
+// commit that waits for a dead standby becomes visible only with the end of its session. The session that looks does not
+// wait for that standby.
+func (f *fence) end(ctx context.Context, source *pgx.Conn) error {
+	if _, err := source.Exec(ctx, "set synchronous_commit = local"); err != nil || f.conn == nil {
+		return err
+	}
+	for {
+		var alive int
+		err := source.QueryRow(ctx, endFence, f.pid(), f.conn.Config().RuntimeParams["application_name"]).Scan(&alive)
+		if err != nil || alive == 0 {
+			return err
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
 func (f *fence) rollback(ctx context.Context) error {
 	_, err := f.conn.Exec(ctx, "rollback")
 	return f.source.Fault("roll back", "", err)
