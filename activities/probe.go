@@ -3,8 +3,6 @@ package activities
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgdts/pgdts/activities/internal/pg"
 )
 
@@ -24,10 +22,6 @@ func ping(ctx context.Context, server *pg.Server, application string) error {
 		return err
 	}
 	defer pg.Close(conn)
-	return server.Fault("probe", "", alive(ctx, conn))
-}
-
-func alive(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "select 1")
-	return err
+	_, err = conn.Exec(ctx, "select 1")
+	return server.Fault("probe", "", err)
 }

@@ -67,16 +67,17 @@ func kindOf(err error) migration.FaultKind {
 	var netErr net.Error
 	switch {
 	case connecting, errors.As(err, &netErr), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, pgconn.ErrConnClosed), pgconn.SafeToRetry(err), isClosed(err):
+		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, pgconn.ErrConnClosed), ofSession(err):
 		return migration.FaultConnection
 	}
 	return migration.FaultOther
 }
 
-// isClosed knows the driver's own errors about a session that has ended, which have no exported type.
-func isClosed(err error) bool {
-	var lock interface{ SafeToRetry() bool }
-	return errors.As(err, &lock)
+// ofSession knows the driver's own errors about a session, which have no exported type: all of them, and they alone, say
+// whether a statement may be sent again. Whatever they say, the session is of no more use.
+func ofSession(err error) bool {
+	var driver interface{ SafeToRetry() bool }
+	return errors.As(err, &driver)
 }
 
 func kindOfState(code string, connecting bool) migration.FaultKind {
