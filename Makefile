@@ -31,7 +31,7 @@ test-race: build temporal postgres bin/testlog ## Run all tests with the race de
 	CGO_ENABLED=1 go test ./... -race -count=1 -timeout 90m -json $(TESTFLAGS) | bin/testlog
 
 record: build temporal postgres ## Record workflow histories for tests/replay; run it on a released commit
-	PGDTS_RECORD=$(CURDIR)/tests/replay/testdata go test ./tests/e2e -count=1 -timeout 30m -run 'Live|Stop|Restart|Random'
+	PGDTS_RECORD=$(CURDIR)/tests/replay/testdata go test ./tests/e2e -count=1 -timeout 30m -run 'Live|Stop|Restart|Random|SchemaAndFull|FromNow'
 
 bin/testlog: tests/tools/testlog/main.go
 	cd tests/tools && go build -o ../../bin/testlog ./testlog

@@ -29,6 +29,9 @@ func (s *session) beginAnew(ctx context.Context, lane ledger.Lane) error {
 		if err := s.endOthers(ctx, l, lane); err != nil {
 			return err
 		}
+		if err := l.MayRestart(ctx); err != nil { // before anything is undone
+			return s.target.Fault("begin anew with", string(s.Spec.ID), err)
+		}
 		owed, err := cutover.Cleanup(ctx, s.cutover(), cutover.Ending{})
 		if err != nil {
 			return err

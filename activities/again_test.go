@@ -82,13 +82,19 @@ var steps = []struct {
 	work func(context.Context, *session) error
 }{
 	{"prepare", func(ctx context.Context, s *session) error { _, err := prepare(ctx, s); return err }},
-	{"schema", func(ctx context.Context, s *session) error { _, err := createBefore(ctx, s, false); return err }},
+	{"schema", func(ctx context.Context, s *session) error {
+		_, err := createBefore(ctx, s, schema.Options{})
+		return err
+	}},
 	{"plan", func(ctx context.Context, s *session) error { _, err := plan(ctx, s); return err }},
 	{"copy", func(ctx context.Context, s *session) error { _, err := copyLane(ctx, s, 1); return err }},
 	{"catchup", func(ctx context.Context, s *session) error { _, err := stream(ctx, s, step.UntilExact); return err }},
-	{"constraints", func(ctx context.Context, s *session) error { _, err := createConstraints(ctx, s, false); return err }},
+	{"constraints", func(ctx context.Context, s *session) error {
+		_, err := createConstraints(ctx, s, schema.Options{})
+		return err
+	}},
 	{"incremental", func(ctx context.Context, s *session) error { _, err := stream(ctx, s, step.UntilMarker); return err }},
-	{"settle", func(ctx context.Context, s *session) error { _, err := settle(ctx, s); return err }},
+	{"settle", func(ctx context.Context, s *session) error { _, err := settle(ctx, s, nil); return err }},
 }
 
 // advance takes the migration to the end of a step.

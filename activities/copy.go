@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/pgdts/pgdts/activities/internal/bulk"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
@@ -21,8 +23,9 @@ func check(ctx context.Context, s *session, ignore []string) (migration.CheckRes
 	return migration.NewCheckResult(items, ignore), nil
 }
 
-// createBefore reads the source's schema into the ledger and creates what the data needs.
-func createBefore(ctx context.Context, s *session, skipFailed bool) (step.SchemaOut, error) {
+// createBefore reads the source's schema into the ledger and creates what the data needs. Where no rows are copied, the
+// changes need the keys at once.
+func createBefore(ctx context.Context, s *session, options schema.Options) (step.SchemaOut, error) {
 	config, err := s.schema(ctx, "schema")
 	if err != nil {
 		return step.SchemaOut{}, err
@@ -30,21 +33,81 @@ func createBefore(ctx context.Context, s *session, skipFailed bool) (step.Schema
 	if err := schema.Load(ctx, config); err != nil {
 		return step.SchemaOut{}, err
 	}
-	return create(ctx, config, schema.Before, skipFailed)
+	sections := []string{schema.Before}
+	if !s.Spec.Has(migration.TypeFull) {
+		sections = append(sections, schema.Key, schema.Index)
+	}
+	return create(ctx, s, config, options, sections...)
 }
 
 // createConstraints creates what waits for the data: unique indexes, foreign keys, triggers, policies.
-func createConstraints(ctx context.Context, s *session, skipFailed bool) (step.SchemaOut, error) {
+func createConstraints(ctx context.Context, s *session, options schema.Options) (step.SchemaOut, error) {
 	config, err := s.schema(ctx, "constraints")
 	if err != nil {
 		return step.SchemaOut{}, err
 	}
-	return create(ctx, config, schema.Constraint, skipFailed)
+	return create(ctx, s, config, options, schema.Constraint)
 }
 
-func create(ctx context.Context, config schema.Config, section string, skipFailed bool) (step.SchemaOut, error) {
-	counts, deferred, err := schema.Create(ctx, config, section, schema.Options{SkipFailed: skipFailed})
-	return step.SchemaOut{ObjectCounts: counts, Deferred: deferred}, err
+// create makes the objects of some sections, one after the other, and tells how all objects stand, also beside a fault that
+// is about them.
+func create(ctx context.Context, s *session, config schema.Config, options schema.Options, sections ...string) (step.SchemaOut, error) {
+	var out step.SchemaOut
+	for _, section := range sections {
+		before, err := s.objects(ctx)
+		if err != nil {
+			return out, err
+		}
+		config.Report = counting(before, s.report)
+		counts, deferred, err := schema.Create(ctx, config, section, options)
+		if err != nil {
+			return out, s.withObjects(ctx, err)
+		}
+		out.Done, out.Failed, out.Skipped = out.Done+counts.Done, out.Failed+counts.Failed, out.Skipped+counts.Skipped
+		out.Deferred = deferred
+	}
+	var err error
+	out.Objects, err = s.objects(ctx)
+	return out, err
+}
+
+// counting adds to reports about a section how the objects of all sections stand.
+func counting(before migration.ObjectStatus, report func(migration.Beat)) func(migration.Beat) {
+	var mu sync.Mutex
+	var first *int64
+	return func(beat migration.Beat) {
+		mu.Lock()
+		if first == nil {
+			first = &beat.Done
+		}
+		more := min(int(beat.Done-*first), before.Pending)
+		mu.Unlock()
+		beat.Objects = &migration.ObjectStatus{
+			Pending: before.Pending - more, Done: before.Done + more, Failed: before.Failed, Skipped: before.Skipped,
+		}
+		report(beat)
+	}
+}
+
+// withObjects adds to a fault about objects which they are.
+func (s *session) withObjects(ctx context.Context, err error) error {
+	fault, ok := migration.AsFault(err)
+	if !ok || fault.Kind != migration.FaultObject {
+		return err
+	}
+	if objects, readErr := s.objects(ctx); readErr == nil {
+		fault.Objects = &objects
+	}
+	return fault
+}
+
+// objects reads how the objects of the schema stand.
+func (s *session) objects(ctx context.Context) (status migration.ObjectStatus, err error) {
+	err = s.withLedger(ctx, s.Spec.ID.Session("report", 0), func(l ledger.Ledger) error {
+		status, err = l.ObjectStatus(ctx)
+		return s.target.Fault("read objects of", string(s.Spec.ID), err)
+	})
+	return status, err
 }
 
 // schema enters a lane and describes how objects are made in it.
@@ -55,7 +118,7 @@ func (s *session) schema(ctx context.Context, laneName string) (schema.Config, e
 
 func (s *session) schemaIn(lane ledger.Lane) schema.Config {
 	return schema.Config{
-		Source: s.source, Target: s.target, Lane: lane, Policy: s.Spec.Schema, Parallel: s.Spec.Parallel.Index,
+		Source: s.source, Target: s.target, Lane: lane, Spec: s.Spec, Parallel: s.Spec.Parallel.Index,
 		Report: s.report, Log: s.logger,
 	}
 }
@@ -76,12 +139,28 @@ func plan(ctx context.Context, s *session) (step.PlanOut, error) {
 	}, err
 }
 
+// hold keeps the snapshot of the copy until ctx ends. What it has done is the minutes that it held: a snapshot that is lost
+// again and again at once is no progress.
+func hold(ctx context.Context, s *session) (struct{}, error) {
+	lane, err := s.enter(ctx, "hold")
+	if err != nil {
+		return struct{}{}, err
+	}
+	begun := time.Now()
+	return struct{}{}, bulk.Hold(ctx, s.bulk(), lane, func(beat migration.Beat) {
+		beat.Done = int64(time.Since(begun) / time.Minute)
+		s.report(beat)
+	})
+}
+
 // copyLane claims chunks, and finishes tables, until all of them are done.
 func copyLane(ctx context.Context, s *session, number int) (step.CopyOut, error) {
 	lane, err := s.enter(ctx, fmt.Sprintf("copy-%d", number))
 	if err != nil {
 		return step.CopyOut{}, err
 	}
-	copied, err := bulk.Run(ctx, s.bulk(), lane, schema.NewCreator(s.schemaIn(lane)), s.report)
+	creator := schema.NewCreator(s.schemaIn(lane))
+	defer creator.Close()
+	copied, err := bulk.Run(ctx, s.bulk(), lane, creator, s.report)
 	return step.CopyOut{Chunks: copied.Chunks, Rows: copied.Rows, Bytes: copied.Bytes}, err
 }

@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 
+	"go.uber.org/zap"
+
 	"github.com/pgdts/pgdts/activities/internal/cutover"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -16,18 +18,38 @@ func (s *session) cutover() cutover.Config {
 }
 
 // cutOver moves the writes.
-func cutOver(ctx context.Context, s *session) (step.CutoverOut, error) {
-	evidence, err := cutover.Run(ctx, s.cutover())
-	return step.CutoverOut{
+func cutOver(ctx context.Context, s *session, skip []string) (step.CutoverOut, error) {
+	config := s.cutover()
+	config.Skip = skip
+	evidence, err := cutover.Run(ctx, config)
+	out := step.CutoverOut{
 		Opened: evidence.Opened, WriteBlocked: evidence.WriteBlocked, Verified: evidence.Verified,
 		Verdicts: evidence.Verdicts, Sequences: evidence.Sequences, Changes: evidence.Changes, Notes: evidence.Notes,
-	}, err
+	}
+	if err == nil {
+		out.Objects = s.objectsAtEnd(ctx)
+	}
+	return out, err
 }
 
-// settle ends an incremental migration that is not cut over.
-func settle(ctx context.Context, s *session) (step.SettleOut, error) {
-	evidence, err := cutover.Settle(ctx, s.cutover())
-	return step.SettleOut{Sequences: evidence.Sequences, Notes: evidence.Notes}, err
+// settle ends a migration that is not cut over.
+func settle(ctx context.Context, s *session, skip []string) (step.SettleOut, error) {
+	config := s.cutover()
+	config.Skip = skip
+	evidence, err := cutover.Settle(ctx, config)
+	if err != nil {
+		return step.SettleOut{}, s.withObjects(ctx, err)
+	}
+	return step.SettleOut{Sequences: evidence.Sequences, Notes: evidence.Notes, Objects: s.objectsAtEnd(ctx)}, nil
+}
+
+// objectsAtEnd is for display alone: what has ended well must not fail for it.
+func (s *session) objectsAtEnd(ctx context.Context) migration.ObjectStatus {
+	status, err := s.objects(ctx)
+	if err != nil {
+		s.logger.Warn("could not read how the objects stand", zap.Error(err))
+	}
+	return status
 }
 
 // cleanup removes what is ours from the source and marks the ledger.

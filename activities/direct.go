@@ -46,6 +46,15 @@ func (d Direct) Tables(ctx context.Context) (tables []migration.TableStatus, err
 	return tables, err
 }
 
+// Objects reads how the objects of the schema went: those in some states, or all.
+func (d Direct) Objects(ctx context.Context, states ...string) (objects []migration.SchemaObject, err error) {
+	err = d.readLedger(ctx, func(l ledger.Ledger) error {
+		objects, err = l.ObjectStatuses(ctx, 0, states...)
+		return err
+	})
+	return objects, err
+}
+
 // Report reads what was moved so far.
 func (d Direct) Report(ctx context.Context) (report migration.Report, err error) {
 	err = d.readLedger(ctx, func(l ledger.Ledger) error {

@@ -2,20 +2,22 @@ package activities
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/slot"
+	"github.com/pgdts/pgdts/workflows/migration"
 	"github.com/pgdts/pgdts/workflows/step"
 )
 
 const lanePrepare = "prepare"
 
 // prepare makes the ledger, takes the lease, clears away what an attempt left that has ended, and lets the source keep
-// its log from now on.
+// its log from now on, where changes are to follow.
 func prepare(ctx context.Context, s *session) (step.PrepareOut, error) {
 	var out step.PrepareOut
 	if err := s.withLedger(ctx, s.Spec.ID.Session(lanePrepare, 0), func(l ledger.Ledger) error {
@@ -30,17 +32,38 @@ func prepare(ctx context.Context, s *session) (step.PrepareOut, error) {
 	if err := s.beginAnew(ctx, lane); err != nil {
 		return out, err
 	}
-	var tables []catalog.Table
-	if err := s.withSource(ctx, s.Spec.ID.Session(lanePrepare, 0), func(conn *pgx.Conn) (err error) {
-		tables, err = catalog.Tables(ctx, conn)
-		return s.source.Fault("read tables", "", err)
-	}); err != nil {
+	tables, err := s.selected(ctx)
+	out.Tables = len(tables)
+	if err != nil || !s.Spec.Has(migration.TypeIncremental) {
 		return out, err
 	}
-	start, err := slot.Prepare(ctx, slot.Config{
+	out.Start, err = slot.Prepare(ctx, slot.Config{
 		Source: s.source, Target: s.target, Lane: lane, Spec: s.Spec, Tables: tables, Report: s.report, Logger: s.logger,
 	})
-	return step.PrepareOut{Slot: s.Spec.ID.Slot(), Start: start, Tables: len(tables)}, err
+	out.Slot = s.Spec.ID.Slot()
+	if s.Spec.Incremental.Slot != "" {
+		out.Slot = s.Spec.Incremental.Slot
+	}
+	return out, err
+}
+
+// selected resolves the definition. What stands in its way now has come since the precheck, and a person must look.
+func (s *session) selected(ctx context.Context) ([]mapping.Table, error) {
+	var selected mapping.Selection
+	err := s.withSource(ctx, s.Spec.ID.Session(lanePrepare, 0), func(conn *pgx.Conn) error {
+		found, problems, err := mapping.Read(ctx, conn, s.Spec)
+		if err != nil {
+			return s.source.Fault("read tables", "", err)
+		}
+		for _, p := range problems {
+			if !p.Alert {
+				return migration.NewFault(migration.FaultDrift, "prepare", p.Object, errors.New(p.Text), p.Fix)
+			}
+		}
+		selected = found
+		return nil
+	})
+	return selected.Tables, err
 }
 
 // acquire creates the ledger where it is missing, takes the lease, and records what the role may.

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 
+	"github.com/pgdts/pgdts/activities/internal/schema"
 	"github.com/pgdts/pgdts/workflows/migration"
 	"github.com/pgdts/pgdts/workflows/step"
 )
@@ -14,7 +15,7 @@ func (a *Activities) Precheck(ctx context.Context, in step.PrecheckIn) (migratio
 	})
 }
 
-// Prepare creates ledger, publications and slot.
+// Prepare creates ledger, publications and slot; without incremental the ledger alone.
 func (a *Activities) Prepare(ctx context.Context, in step.In) (step.PrepareOut, error) {
 	return attempt(ctx, a, "prepare", in, prepare)
 }
@@ -22,13 +23,22 @@ func (a *Activities) Prepare(ctx context.Context, in step.In) (step.PrepareOut, 
 // Schema creates the objects that stand before the data.
 func (a *Activities) Schema(ctx context.Context, in step.SchemaIn) (step.SchemaOut, error) {
 	return attempt(ctx, a, "schema", in.In, func(ctx context.Context, s *session) (step.SchemaOut, error) {
-		return createBefore(ctx, s, in.SkipFailed)
+		return createBefore(ctx, s, options(in))
 	})
+}
+
+func options(in step.SchemaIn) schema.Options {
+	return schema.Options{SkipFailed: in.SkipFailed, Skip: in.Skip}
 }
 
 // Plan cuts the tables into chunks.
 func (a *Activities) Plan(ctx context.Context, in step.In) (step.PlanOut, error) {
 	return attempt(ctx, a, "plan", in, plan)
+}
+
+// Hold keeps the snapshot of the copy until it is cancelled.
+func (a *Activities) Hold(ctx context.Context, in step.In) (struct{}, error) {
+	return attempt(ctx, a, "hold", in, hold)
 }
 
 // Copy claims chunks and tables until none is left.
@@ -45,7 +55,7 @@ func (a *Activities) Stream(ctx context.Context, in step.StreamIn) (step.StreamO
 	})
 }
 
-// Watch looks after the slot until it is cancelled.
+// Watch looks after slot and lease until it is cancelled.
 func (a *Activities) Watch(ctx context.Context, in step.In) (struct{}, error) {
 	return attempt(ctx, a, "watch", in, watch)
 }
@@ -53,18 +63,22 @@ func (a *Activities) Watch(ctx context.Context, in step.In) (struct{}, error) {
 // Constraints creates unique indexes, foreign keys, triggers and policies.
 func (a *Activities) Constraints(ctx context.Context, in step.SchemaIn) (step.SchemaOut, error) {
 	return attempt(ctx, a, "constraints", in.In, func(ctx context.Context, s *session) (step.SchemaOut, error) {
-		return createConstraints(ctx, s, in.SkipFailed)
+		return createConstraints(ctx, s, options(in))
 	})
 }
 
 // Cutover moves the writes to the target.
-func (a *Activities) Cutover(ctx context.Context, in step.In) (step.CutoverOut, error) {
-	return attempt(ctx, a, "cutover", in, cutOver)
+func (a *Activities) Cutover(ctx context.Context, in step.EndIn) (step.CutoverOut, error) {
+	return attempt(ctx, a, "cutover", in.In, func(ctx context.Context, s *session) (step.CutoverOut, error) {
+		return cutOver(ctx, s, in.Skip)
+	})
 }
 
-// Settle sets sequences and creates what was deferred, for a stop in incremental.
-func (a *Activities) Settle(ctx context.Context, in step.In) (step.SettleOut, error) {
-	return attempt(ctx, a, "settle", in, settle)
+// Settle sets sequences and creates what was deferred, for an end without cutover.
+func (a *Activities) Settle(ctx context.Context, in step.EndIn) (step.SettleOut, error) {
+	return attempt(ctx, a, "settle", in.In, func(ctx context.Context, s *session) (step.SettleOut, error) {
+		return settle(ctx, s, in.Skip)
+	})
 }
 
 // Cleanup removes our objects from the source and marks the ledger.

@@ -7,7 +7,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgdts/pgdts/activities/internal/follow"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/activities/internal/slot"
+	"github.com/pgdts/pgdts/workflows/migration"
 	"github.com/pgdts/pgdts/workflows/step"
 )
 
@@ -75,7 +77,33 @@ func position(f *follow.Follower, reached bool) step.StreamOut {
 	return out
 }
 
-// watch looks after the slot while nothing is read from it.
+// watch looks after the slot while nothing is read from it; where there is none, after the lease.
 func watch(ctx context.Context, s *session) (struct{}, error) {
+	if !s.Spec.Has(migration.TypeIncremental) {
+		return struct{}{}, s.keepLease(ctx)
+	}
 	return struct{}{}, slot.Watch(ctx, slot.WatchConfig{Source: s.source, Target: s.target, ID: s.Spec.ID, Run: s.Run}, s.report)
+}
+
+// renewEvery is far below the time of a lease.
+const renewEvery = 5 * time.Second
+
+// keepLease renews the lease until ctx ends: another host must not take over what is at work.
+func (s *session) keepLease(ctx context.Context) error {
+	err := s.withLedger(ctx, s.Spec.ID.Session("watch", 0), func(l ledger.Ledger) error {
+		for {
+			if err := l.Renew(ctx, s.Run); err != nil {
+				return s.target.Fault("renew the lease on", string(s.Spec.ID), err)
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(renewEvery):
+			}
+		}
+	})
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // what fails because ctx has ended is the end that was asked for
+	}
+	return err
 }

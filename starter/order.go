@@ -24,14 +24,23 @@ func (s *Starter) Release(ctx context.Context, id migration.ID) error {
 	return s.signal(ctx, id, workflows.SignalStop, workflows.Stop{Release: true})
 }
 
-// Pause makes the steps stop after what they have in hand. The slot stays, and holds WAL on the source.
+// Pause makes the steps stop after what they have in hand. The slot stays, and holds WAL on the source. A migration without
+// type incremental cannot pause (*RefusedError).
 func (s *Starter) Pause(ctx context.Context, id migration.ID) error {
+	spec, err := s.Spec(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := workflows.PauseAllowed(spec); err != nil {
+		return &RefusedError{ID: id, Order: workflows.SignalPause, Reason: err.Error()}
+	}
 	return s.signal(ctx, id, workflows.SignalPause, nil)
 }
 
-// Resume goes on after a pause, and tries again what waits for a person.
-func (s *Starter) Resume(ctx context.Context, id migration.ID) error {
-	return s.signal(ctx, id, workflows.SignalResume, nil)
+// Resume goes on after a pause, and tries again what waits for a person. The schema objects named, by title or number, are
+// left out from now on, and what needs them.
+func (s *Starter) Resume(ctx context.Context, id migration.ID, ignore ...string) error {
+	return s.signal(ctx, id, workflows.SignalResume, workflows.Resume{Ignore: ignore})
 }
 
 // Recheck runs the precheck again, from now on without the ignorable alerts named.

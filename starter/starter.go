@@ -119,10 +119,18 @@ func summary(spec migration.Spec) string {
 
 // details is what Temporal's UI shows beside the workflow. Markdown.
 func details(spec migration.Spec) string {
-	return fmt.Sprintf("Moves the PostgreSQL database `%s` to `%s`.\n\n"+
-		"- cutover: %s\n- retry windows: connection %s, other %s\n- slot on the source: `%s`\n\n"+
+	var types []string
+	for _, t := range spec.Types {
+		types = append(types, string(t))
+	}
+	text := fmt.Sprintf("Moves the PostgreSQL database `%s` to `%s`.\n\n- types: %s\n- retry windows: connection %s, other %s\n",
+		spec.Source.Address(), spec.Target.Address(), strings.Join(types, ", "), spec.Retry.Connection, spec.Retry.Other)
+	if !spec.Has(migration.TypeIncremental) {
+		return text + "\nIt ends by itself.\n"
+	}
+	return text + fmt.Sprintf("- cutover: %s\n- slot on the source: `%s`\n\n"+
 		"A terminated migration leaves its slot on the source, which holds WAL: use `pgdts stop %s`, or cancel.\n",
-		spec.Source.Address(), spec.Target.Address(), spec.Cutover.Mode, spec.Retry.Connection, spec.Retry.Other, spec.ID.Slot(), spec.ID)
+		spec.Cutover.Mode, spec.ID.Slot(), spec.ID)
 }
 
 // TakenError says that a migration with this id runs, or has ended well.

@@ -82,12 +82,11 @@ var phaseOf = map[string]migration.Phase{
 	step.Precheck.Name:    migration.PhasePrecheck,
 	step.Prepare.Name:     migration.PhasePrepare,
 	step.Schema.Name:      migration.PhaseSchema,
-	step.Plan.Name:        migration.PhaseCopy,
+	step.Hold.Name:        migration.PhaseCopy,
 	step.Copy.Name:        migration.PhaseCopy,
 	step.Constraints.Name: migration.PhaseConstraints,
 	step.Stream.Name:      migration.PhaseIncremental,
 	step.Cutover.Name:     migration.PhaseCutover,
-	step.Settle.Name:      migration.PhaseStopping,
 }
 
 // Observe takes a report from a worker in this process. It reaches Status at once, where a heartbeat would be delayed.
@@ -179,6 +178,11 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 		set(&status.Tables.Copied, t.Copied)
 		set(&status.Tables.Exact, t.Exact)
 	}
+	if o := beat.Objects; o != nil {
+		failures := status.Objects.Failures
+		status.Objects = *o
+		status.Objects.Failures = failures
+	}
 	if l := beat.LSN; l != nil {
 		set(&status.LSN.Applied, l.Applied)
 		set(&status.LSN.Confirmed, l.Confirmed)
@@ -234,7 +238,7 @@ func finish(status *migration.Status, now time.Time) {
 		status.Rows = migration.Amount{Copied: status.Report.Rows, Total: status.Report.Rows}
 		status.Bytes = migration.Amount{Copied: status.Report.Bytes, Total: status.Report.Bytes}
 		status.Changes = max(status.Changes, status.Report.Changes)
-	case status.Phase.After(migration.PhaseCopy) && !status.WorkerAway:
+	case status.Phase.After(migration.PhaseCopy) && status.Tables.Copied > 0 && !status.WorkerAway:
 		status.Rows.Copied = max(status.Rows.Copied, status.Rows.Total)
 		status.Bytes.Copied = max(status.Bytes.Copied, status.Bytes.Total)
 	}

@@ -19,6 +19,12 @@ func Tables(ctx context.Context, spec migration.Spec, secrets activities.Secrets
 	return activities.Direct{Spec: spec, Secrets: secrets}.Tables(ctx)
 }
 
+// Objects reads from the target's ledger how the objects of the schema went: those in some states, or all. Failed ones come
+// first, then those that were left out.
+func Objects(ctx context.Context, spec migration.Spec, secrets activities.Secrets, states ...string) ([]migration.SchemaObject, error) {
+	return activities.Direct{Spec: spec, Secrets: secrets}.Objects(ctx, states...)
+}
+
 // Report reads from the target's ledger what was moved so far.
 func Report(ctx context.Context, spec migration.Spec, secrets activities.Secrets) (migration.Report, error) {
 	return activities.Direct{Spec: spec, Secrets: secrets}.Report(ctx)

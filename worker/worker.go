@@ -95,6 +95,7 @@ func Register(r Registry, a *activities.Activities) {
 	bind(r, step.Prepare, a.Prepare)
 	bind(r, step.Schema, a.Schema)
 	bind(r, step.Plan, a.Plan)
+	bind(r, step.Hold, a.Hold)
 	bind(r, step.Copy, a.Copy)
 	bind(r, step.Stream, a.Stream)
 	bind(r, step.Watch, a.Watch)

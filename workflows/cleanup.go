@@ -23,7 +23,7 @@ const cleanupPatience = 30 * time.Second
 func (m *run) cleanup(end migration.Phase, ledger bool) []string {
 	in := step.CleanupIn{
 		In: m.in, End: end, Ledger: ledger,
-		KeepSlot: end == migration.PhaseFailed && m.spec.OnFailure == migration.KeepSlot,
+		KeepSlot: end == migration.PhaseFailed && m.spec.OnFailure == migration.KeepSlot && m.spec.Has(migration.TypeIncremental),
 	}
 	once := step.Cleanup
 	once.Options.ScheduleToCloseTimeout = cleanupPatience
@@ -33,6 +33,9 @@ func (m *run) cleanup(end migration.Phase, ledger bool) []string {
 		return out.Owed
 	}
 	owed := "slot " + m.spec.ID.Slot() + " and our publications may still be on the source: `pgdts release` removes them"
+	if !m.spec.Has(migration.TypeIncremental) {
+		owed = "the end could not be written into the target's ledger: `pgdts release` removes what is left of it"
+	}
 	if m.startCleanup(in) != nil {
 		return []string{owed}
 	}
@@ -79,7 +82,7 @@ func (m *run) summarize(end migration.Phase, notes []string) {
 		}
 	}
 	report.ID, report.Name, report.State = m.spec.ID, m.spec.Name, end
-	report.Source, report.Target = m.spec.Source.Address(), m.spec.Target.Address()
+	report.Source, report.Target, report.Types = m.spec.Source.Address(), m.spec.Target.Address(), m.spec.Types
 	report.Started, report.Finished = m.Started, workflow.Now(m.ctx)
 	report.WriteBlocked, report.Verified = m.Evidence.WriteBlocked, m.Evidence.Verified
 	report.Sequences = m.Evidence.Sequences

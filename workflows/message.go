@@ -31,6 +31,11 @@ type Recheck struct {
 	Ignore []string `json:"ignore,omitempty"` // codes of ignorable alerts that must not block
 }
 
+// Resume is the optional argument of the resume message.
+type Resume struct {
+	Ignore []string `json:"ignore,omitempty"` // schema objects to leave out, by title ("VIEW public.v") or number
+}
+
 // Retry is the argument of the retry message; a zero field stays as it is.
 type Retry struct {
 	Connection migration.Duration `json:"connection,omitempty"`

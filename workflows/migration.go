@@ -3,10 +3,13 @@
 //
 //	precheck → prepare → schema → copy → catchup → constraints → incremental → cutover → finished
 //	     └────────┴─────────┴───────┴───────┴──────────┴─────────────┴──→ stopping → stopped     (or failed)
+//
+// Each set of types has its own of these phases (migration.Spec.Phases) and skips the others.
 package workflows
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -38,7 +41,9 @@ type state struct {
 	Phases   []migration.PhaseStatus `json:"phases"`
 	Started  time.Time               `json:"started"`
 	Windows  migration.RetryWindows  `json:"windows"`
-	Ignore   []string                `json:"ignore,omitempty"`
+	Ignore   []string                `json:"ignore,omitempty"` // alerts of the precheck
+	Skip     []string                `json:"skip,omitempty"`   // schema objects that a person has left out
+	Objects  migration.ObjectStatus  `json:"objects,omitzero"` // as far as the last step told
 	Plan     step.PlanOut            `json:"plan"`
 	Outages  map[string]*outage      `json:"outages,omitempty"`
 	Check    *migration.CheckResult  `json:"check,omitempty"`
@@ -75,6 +80,7 @@ type run struct {
 
 // setup validates, restores what was carried, and registers every query, update and signal before anything can block.
 func setup(ctx workflow.Context, in Input) (*run, error) {
+	in.Spec.Defaults() // keys that were not known when a running migration began
 	if err := in.Spec.Validate(); err != nil {
 		return nil, temporal.NewNonRetryableApplicationError(err.Error(), string(migration.FaultInvalid), nil)
 	}
@@ -85,7 +91,11 @@ func setup(ctx workflow.Context, in Input) (*run, error) {
 	} else {
 		m.state = state{Started: workflow.Now(ctx), Windows: in.Spec.Retry, Ignore: in.Spec.Precheck.Ignore}
 		for _, phase := range migration.Phases {
-			m.Phases = append(m.Phases, migration.PhaseStatus{Name: phase, State: "pending"})
+			state := "pending"
+			if !slices.Contains(in.Spec.Phases(), phase) {
+				state = "skipped"
+			}
+			m.Phases = append(m.Phases, migration.PhaseStatus{Name: phase, State: state})
 		}
 		m.enter(migration.PhasePrecheck)
 	}

@@ -32,13 +32,16 @@ type fake struct {
 	copy        func(context.Context, step.CopyIn) (step.CopyOut, error)
 	stream      func(context.Context, step.StreamIn) (step.StreamOut, error)
 	constraints func(context.Context, step.SchemaIn) (step.SchemaOut, error)
-	cutover     func(context.Context, step.In) (step.CutoverOut, error)
+	hold        func(context.Context, step.In) (struct{}, error)
+	cutover     func(context.Context, step.EndIn) (step.CutoverOut, error)
+	settle      func(context.Context, step.EndIn) (step.SettleOut, error)
 	cleanup     func(context.Context, step.CleanupIn) (step.CleanupOut, error)
 	probe       func(context.Context, step.ProbeIn) (struct{}, error)
 
 	mu       sync.Mutex // fakes are called on goroutines of the environment
 	cleanups []step.CleanupIn
 	goals    []step.StreamGoal
+	entered  []string // steps in order
 }
 
 func newFake(t *testing.T) *fake {
@@ -67,7 +70,9 @@ func (f *fake) defaults() {
 	f.plan = func(context.Context, step.In) (step.PlanOut, error) { return step.PlanOut{Tables: 3, Lanes: 2}, nil }
 	f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) { return step.CopyOut{}, nil }
 	f.stream = untilCancelled
-	f.cutover = func(context.Context, step.In) (step.CutoverOut, error) {
+	f.hold = func(context.Context, step.In) (struct{}, error) { return struct{}{}, activity.ErrResultPending }
+	f.settle = func(context.Context, step.EndIn) (step.SettleOut, error) { return step.SettleOut{Sequences: 4}, nil }
+	f.cutover = func(context.Context, step.EndIn) (step.CutoverOut, error) {
 		return step.CutoverOut{Opened: f.Now(), Verified: "hash"}, nil
 	}
 	f.cleanup = func(context.Context, step.CleanupIn) (step.CleanupOut, error) { return step.CleanupOut{}, nil }
@@ -97,8 +102,9 @@ func (f *fake) bind() {
 	})
 	register(f, step.Watch, func(context.Context, step.In) (struct{}, error) { return struct{}{}, activity.ErrResultPending })
 	register(f, step.Constraints, func(ctx context.Context, in step.SchemaIn) (step.SchemaOut, error) { return f.constraints(ctx, in) })
-	register(f, step.Cutover, func(ctx context.Context, in step.In) (step.CutoverOut, error) { return f.cutover(ctx, in) })
-	register(f, step.Settle, func(context.Context, step.In) (step.SettleOut, error) { return step.SettleOut{Sequences: 4}, nil })
+	register(f, step.Hold, func(ctx context.Context, in step.In) (struct{}, error) { return f.hold(ctx, in) })
+	register(f, step.Cutover, func(ctx context.Context, in step.EndIn) (step.CutoverOut, error) { return f.cutover(ctx, in) })
+	register(f, step.Settle, func(ctx context.Context, in step.EndIn) (step.SettleOut, error) { return f.settle(ctx, in) })
 	register(f, step.Cleanup, func(ctx context.Context, in step.CleanupIn) (step.CleanupOut, error) {
 		f.cleanups = append(f.cleanups, in)
 		return f.cleanup(ctx, in)
@@ -111,6 +117,7 @@ func register[In, Out any](f *fake, s step.Activity[In, Out], do func(context.Co
 	one := func(ctx context.Context, in In) (Out, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		f.entered = append(f.entered, s.Name)
 		return do(ctx, in)
 	}
 	f.RegisterActivityWithOptions(one, activity.RegisterOptions{Name: s.Name})
@@ -142,8 +149,11 @@ func (f *fake) status() migration.Status {
 }
 
 func fault(kind migration.FaultKind, progress step.Progress) error {
-	f := migration.Faultf(kind, "do", "it", "because")
-	return temporal.NewApplicationErrorWithOptions(f.Error(), string(kind), temporal.ApplicationErrorOptions{Details: []any{f, progress}})
+	return failure(migration.Faultf(kind, "do", "it", "because"), progress)
+}
+
+func failure(f *migration.Fault, progress step.Progress) error {
+	return temporal.NewApplicationErrorWithOptions(f.Error(), string(f.Kind), temporal.ApplicationErrorOptions{Details: []any{f, progress}})
 }
 
 func TestWholeMigrationEndsByCutover(t *testing.T) {

@@ -31,8 +31,11 @@ func (m *run) register(ctx workflow.Context) error {
 		return err
 	}
 	err = workflow.SetUpdateHandlerWithOptions(ctx, UpdateResume,
-		func(workflow.Context) (migration.Status, error) { m.resume(); return m.status(), nil },
-		workflow.UpdateHandlerOptions{Description: "Go on after a pause, or try again what needed a person."})
+		func(_ workflow.Context, order Resume) (migration.Status, error) {
+			m.resume(order)
+			return m.status(), nil
+		},
+		workflow.UpdateHandlerOptions{Description: resumeDescription})
 	if err != nil {
 		return err
 	}
@@ -46,6 +49,8 @@ func (m *run) register(ctx workflow.Context) error {
 			Validator:   func(_ workflow.Context, change Retry) error { return m.windowsWith(change).Validate() },
 		})
 }
+
+const resumeDescription = `Go on after a pause, or try again what needed a person; schema objects may be left out: {"ignore": ["VIEW public.v"]}.`
 
 // listen receives signals until the workflow ends. A signal cannot be refused: one that makes no sense now is noted.
 func (m *run) listen(ctx workflow.Context) {
@@ -62,8 +67,18 @@ func (m *run) listen(ctx workflow.Context) {
 		m.CutoverAsked = true
 		m.note("asked", "")
 	})
-	m.onSignal(ctx, SignalPause, "Stop working; the slot is kept and holds WAL on the source.", func(func(any)) { m.Paused = true })
-	m.onSignal(ctx, SignalResume, "Go on after a pause, or try again what needed a person.", func(func(any)) { m.resume() })
+	m.onSignal(ctx, SignalPause, "Stop working; the slot is kept and holds WAL on the source (only with incremental).", func(func(any)) {
+		if err := PauseAllowed(m.spec); err != nil {
+			m.note("refused", err.Error())
+			return
+		}
+		m.Paused = true
+	})
+	m.onSignal(ctx, SignalResume, resumeDescription, func(read func(any)) {
+		var order Resume
+		read(&order)
+		m.resume(order)
+	})
 	m.onSignal(ctx, SignalRecheck, `Run the precheck again: {"ignore": ["CODE"]}.`, func(read func(any)) {
 		var order Recheck
 		read(&order)
@@ -99,21 +114,37 @@ func (m *run) onSignal(ctx workflow.Context, name, description string, handle fu
 	})
 }
 
-func (m *run) resume() {
+func (m *run) resume(order Resume) {
 	m.Paused, m.ResumeAsked = false, true
+	for _, object := range order.Ignore {
+		if !slices.Contains(m.Skip, object) {
+			m.Skip = append(m.Skip, object)
+		}
+	}
 	m.describe()
+}
+
+// PauseAllowed refuses to pause a migration that has no slot to come back to: the snapshot that it copies would have to be
+// held all the while, and hold back the source's vacuum.
+func PauseAllowed(spec migration.Spec) error {
+	if spec.Has(migration.TypeIncremental) {
+		return nil
+	}
+	return fmt.Errorf("a migration without type incremental cannot pause: all of it is from one moment of the source; it ends by itself, or by `pgdts stop`")
 }
 
 func (m *run) cutoverAllowed() error {
 	switch {
+	case m.Phase.Ended():
+		return fmt.Errorf("the migration is %s", m.Phase)
+	case !m.spec.Has(migration.TypeIncremental):
+		return fmt.Errorf("a migration without type incremental is not cut over: it ends by itself when everything is there")
 	case m.Phase == migration.PhaseIncremental && !m.Paused:
 		return nil
 	case m.Phase == migration.PhaseIncremental:
 		return fmt.Errorf("the migration is paused: resume it first")
 	case m.Phase == migration.PhaseCutover:
 		return fmt.Errorf("a cutover is under way")
-	case m.Phase.Ended():
-		return fmt.Errorf("the migration is %s", m.Phase)
 	}
 	return fmt.Errorf("cutover is possible in phase incremental; the migration is in phase %s", m.Phase)
 }
@@ -143,7 +174,7 @@ func (m *run) actions() []string {
 	if m.Paused || m.Attention != nil {
 		actions = append(actions, "resume")
 	}
-	if !m.Paused {
+	if !m.Paused && PauseAllowed(m.spec) == nil {
 		actions = append(actions, "pause")
 	}
 	if m.cutoverAllowed() == nil {

@@ -177,7 +177,7 @@ func TestOutageInEveryPhase(t *testing.T) {
 			f.constraints = func(context.Context, step.SchemaIn) (step.SchemaOut, error) { return step.SchemaOut{}, once(f) }
 		},
 		"cutover": func(f *fake) {
-			f.cutover = func(context.Context, step.In) (step.CutoverOut, error) { return step.CutoverOut{}, once(f) }
+			f.cutover = func(context.Context, step.EndIn) (step.CutoverOut, error) { return step.CutoverOut{}, once(f) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

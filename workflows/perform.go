@@ -35,13 +35,18 @@ func (m *run) lane(ctx workflow.Context, name string) *lane {
 // the fault that ends the migration or the phase. An order that a step yields to lets it finish early and return what
 // it has.
 func perform[In, Out any](l *lane, activity step.Activity[In, Out], in In) (Out, error) {
+	return performAsked(l, activity, func() In { return in })
+}
+
+// performAsked is perform for a step whose input may be changed by an order while it waits for a person.
+func performAsked[In, Out any](l *lane, activity step.Activity[In, Out], in func() In) (Out, error) {
 	var out Out
 	for {
 		if err := l.admit(); err != nil {
 			return out, err
 		}
 		ctx, cancel := workflow.WithCancel(l.ctx)
-		future := activity.Start(ctx, in, "")
+		future := activity.Start(ctx, in(), "")
 		waitErr := workflow.Await(l.ctx, func() bool { return future.IsReady() || l.interrupted() })
 		cancel() // a step that is ready does not notice
 		err := future.Get(l.ctx, &out)
@@ -115,6 +120,9 @@ func (l *lane) succeeded() {
 func (l *lane) endure(err error) error {
 	fault, progress := faultOf(err)
 	l.Last = fault
+	if fault.Objects != nil {
+		l.Objects, fault.Objects = *fault.Objects, nil // once is enough
+	}
 	if fault.Kind == l.fatal {
 		return fault
 	}
@@ -158,6 +166,11 @@ func (l *lane) outage() *outage {
 // waitOut lets the window of a fault run: for connections by a probe that Temporal retries, else by a timer. When the
 // window has ended, one fresh attempt decides.
 func (l *lane) waitOut(fault *migration.Fault, progress step.Progress) error {
+	if l.Attention != nil && !l.spec.Has(migration.TypeIncremental) {
+		// Without a snapshot the copy's lanes fail, and while a person is asked about it their windows must not end.
+		delete(l.Outages, l.name)
+		return workflow.Await(l.ctx, func() bool { return l.Attention == nil || l.interrupted() })
+	}
 	o := l.outage()
 	left := o.observe(workflow.Now(l.ctx), fault, progress, l.Windows)
 	if left <= 0 {

@@ -13,10 +13,11 @@ import (
 
 // Names of lanes. A lane's outages are its own.
 const (
-	laneMain   = "main"
-	laneStream = "stream"
-	laneHold   = "hold"
-	laneWatch  = "watch"
+	laneMain     = "main"
+	laneStream   = "stream"
+	laneHold     = "hold" // of the stream, while the migration is paused
+	laneSnapshot = "snapshot"
+	laneWatch    = "watch"
 )
 
 // precheck blocks until nothing stands in the way, or fails at once when the definition says so.
@@ -71,61 +72,127 @@ func (m *run) prepare() (migration.Phase, error) {
 		l.fatal = migration.FaultObject // of an earlier attempt, when this one begins anew
 	}
 	_, err := perform(l, step.Prepare, m.in)
-	return migration.PhaseSchema, err
+	return m.next(), err
 }
+
+// next is the phase that follows when this one's work is done.
+func (m *run) next() migration.Phase { return m.spec.PhaseAfter(m.Phase) }
 
 func (m *run) schema() (migration.Phase, error) {
-	_, err := performObjects(m, step.Schema)
-	return migration.PhaseCopy, err
+	return m.next(), m.objects(step.Schema)
 }
 
-// performObjects creates schema objects; what failed waits for a person, is left out, or ends the migration.
-func performObjects(m *run, activity step.Activity[step.SchemaIn, step.SchemaOut]) (step.SchemaOut, error) {
+// objects creates schema objects; what failed waits for a person, is left out, or ends the migration.
+func (m *run) objects(activity step.Activity[step.SchemaIn, step.SchemaOut]) error {
+	out, err := performAsked(m.objectLane(), activity, func() step.SchemaIn {
+		return step.SchemaIn{In: m.in, SkipFailed: m.spec.Schema.OnObjectFailure == "skip", Skip: m.Skip}
+	})
+	if err == nil {
+		m.Objects = out.Objects
+	}
+	return err
+}
+
+func (m *run) objectLane() *lane {
 	l := m.lane(m.ctx, laneMain)
 	if m.spec.Schema.OnObjectFailure == "fail" {
 		l.fatal = migration.FaultObject
 	}
-	return perform(l, activity, step.SchemaIn{In: m.in, SkipFailed: m.spec.Schema.OnObjectFailure == "skip"})
+	return l
 }
 
 // copy runs the lanes side by side. Each claims chunks from the ledger until none is left, so a slow lane is no
-// straggler and the history does not grow with the data.
+// straggler and the history does not grow with the data. Where no changes follow, a snapshot is held beside them.
 func (m *run) copy() (migration.Phase, error) {
-	plan, err := perform(m.lane(m.ctx, laneMain), step.Plan, m.in)
-	if err != nil {
-		return "", err
-	}
-	m.Plan = plan
 	ctx, cancel := workflow.WithCancel(m.ctx)
 	defer cancel()
-	errs := make([]error, plan.Lanes)
-	running := plan.Lanes
 	var first error
-	for i := range plan.Lanes {
+	failed := func(err error) {
+		if err != nil && first == nil {
+			first = err
+			cancel() // the others stop after their chunk: the phase has failed
+		}
+	}
+	if !m.spec.Has(migration.TypeIncremental) {
+		m.hold(ctx, failed)
+	}
+	lanes, err := m.plan(ctx)
+	failed(err)
+	if first != nil {
+		return "", first
+	}
+	running := lanes
+	for i := range lanes {
 		workflow.GoNamed(ctx, fmt.Sprintf("copy-%d", i+1), func(ctx workflow.Context) {
-			_, errs[i] = perform(m.lane(ctx, fmt.Sprintf("copy-%d", i+1)), step.Copy, step.CopyIn{In: m.in, Lane: i + 1})
+			_, err := perform(m.lane(ctx, fmt.Sprintf("copy-%d", i+1)), step.Copy, step.CopyIn{In: m.in, Lane: i + 1})
 			running--
-			if errs[i] != nil && first == nil {
-				first = errs[i]
-				cancel() // the others stop after their chunk: the phase has failed
-			}
+			failed(err)
 		})
 	}
 	if err := workflow.Await(m.ctx, func() bool { return running == 0 }); err != nil {
 		return "", err
 	}
-	return migration.PhaseCatchup, first
+	return m.next(), first
 }
 
-// catchup applies what happened during the copy, until every table is exact.
+// plan returns how many lanes there are to copy.
+func (m *run) plan(ctx workflow.Context) (int, error) {
+	plan, err := perform(m.lane(ctx, laneMain), step.Plan, m.in)
+	if err == nil {
+		m.Plan = plan
+	}
+	return plan.Lanes, err
+}
+
+// hold keeps the snapshot from before the plan until ctx ends. A snapshot that is lost is made anew, and the copy with it,
+// inside the windows of a lane of its own. The end is not waited for: nothing that follows needs the session.
+func (m *run) hold(ctx workflow.Context, failed func(error)) {
+	workflow.GoNamed(ctx, laneSnapshot, func(ctx workflow.Context) {
+		_, err := perform(m.lane(ctx, laneSnapshot), step.Hold, m.in)
+		if ctx.Err() == nil {
+			failed(err)
+		}
+	})
+}
+
+// catchup applies what happened during the copy, until every table is exact. Where nothing was copied it plans first.
 func (m *run) catchup() (migration.Phase, error) {
+	if !m.spec.Has(migration.TypeFull) && m.Plan.Tables == 0 {
+		if _, err := m.plan(m.ctx); err != nil {
+			return "", err
+		}
+	}
 	err := m.stream(step.UntilExact, nil)
-	return migration.PhaseConstraints, err
+	return m.next(), err
 }
 
+// constraints makes what waits for the data. Where no changes follow, the migration ends with it.
 func (m *run) constraints() (migration.Phase, error) {
-	_, err := performObjects(m, step.Constraints)
-	return migration.PhaseIncremental, err
+	if m.spec.Has(migration.TypeSchema) {
+		if err := m.objects(step.Constraints); err != nil {
+			return "", err
+		}
+	}
+	if m.spec.Has(migration.TypeIncremental) {
+		return m.next(), nil
+	}
+	settled, err := performAsked(m.objectLane(), step.Settle, m.end)
+	if err != nil {
+		return "", err
+	}
+	m.Objects = settled.Objects
+	m.Evidence.Sequences, m.Evidence.Notes = settled.Sequences, settled.Notes
+	return m.finish()
+}
+
+// end is what the last steps need.
+func (m *run) end() step.EndIn { return step.EndIn{In: m.in, Skip: m.Skip} }
+
+// finish cleans up and reports, when everything is on the target.
+func (m *run) finish() (migration.Phase, error) {
+	m.endWatch()
+	m.summarize(migration.PhaseFinished, m.cleanup(migration.PhaseFinished, false))
+	return migration.PhaseFinished, nil
 }
 
 // stream applies changes to a goal. While the migration is paused, the connection is kept and nothing is consumed.
@@ -177,7 +244,7 @@ func (m *run) incremental() (migration.Phase, error) {
 func (m *run) cutover() (migration.Phase, error) {
 	m.CutoverAsked = false
 	m.note("gates", "")
-	evidence, err := perform(m.lane(m.ctx, laneMain), step.Cutover, m.in)
+	evidence, err := perform(m.lane(m.ctx, laneMain), step.Cutover, m.end())
 	if fault, ok := migration.AsFault(err); ok && migration.Policy[fault.Kind] == migration.Return {
 		m.Attempts++
 		m.note("aborted", fault.Error())
@@ -190,11 +257,9 @@ func (m *run) cutover() (migration.Phase, error) {
 	if err != nil {
 		return "", err
 	}
-	m.Evidence = evidence
+	m.Evidence, m.Objects = evidence, evidence.Objects
 	m.note("done", "")
-	m.endWatch()
-	m.summarize(migration.PhaseFinished, m.cleanup(migration.PhaseFinished, false))
-	return migration.PhaseFinished, nil
+	return m.finish()
 }
 
 // stopping ends the migration because a person said so: in incremental it drains to now and settles; before, it
@@ -207,17 +272,17 @@ func (m *run) stopping() (migration.Phase, error) {
 		if _, err := perform(l, step.Stream, step.StreamIn{In: m.in, Goal: step.UntilMarker}); err != nil {
 			return "", err
 		}
-		settled, err := perform(l, step.Settle, m.in)
+		settled, err := perform(l, step.Settle, m.end())
 		if err != nil {
 			return "", err
 		}
-		m.Drained = true
+		m.Drained, m.Objects = true, settled.Objects
 		m.Evidence.Sequences, notes = settled.Sequences, settled.Notes
 	}
 	m.endWatch()
 	if !m.Incremental {
-		m.Last = migration.NewFault(migration.FaultStopped, "", "", errors.New("stopped before the copy was complete"),
-			"tables of the target are incomplete; `pgdts run --again` starts anew")
+		m.Last = migration.NewFault(migration.FaultStopped, "", "", errors.New("stopped before the migration was complete"),
+			"what is on the target is incomplete; `pgdts run --again` starts anew")
 	}
 	m.summarize(migration.PhaseStopped, append(notes, m.cleanup(migration.PhaseStopped, false)...))
 	if m.ReleaseAsked {

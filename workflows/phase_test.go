@@ -149,7 +149,7 @@ func TestCutoverIsRefusedBeforeIncrementalAndSaysWhen(t *testing.T) {
 func TestCutoverGivenUpGoesBackToIncremental(t *testing.T) {
 	f := newFake(t)
 	tries := 0
-	f.cutover = func(context.Context, step.In) (step.CutoverOut, error) {
+	f.cutover = func(context.Context, step.EndIn) (step.CutoverOut, error) {
 		if tries++; tries == 1 {
 			return step.CutoverOut{}, fault(migration.FaultNotReady, step.Progress{})
 		}
@@ -171,7 +171,7 @@ func TestAutomaticCutoverTriesAgain(t *testing.T) {
 	f := newFake(t)
 	f.spec.Cutover.Mode = "auto"
 	tries := 0
-	f.cutover = func(context.Context, step.In) (step.CutoverOut, error) {
+	f.cutover = func(context.Context, step.EndIn) (step.CutoverOut, error) {
 		if tries++; tries < 3 {
 			return step.CutoverOut{}, fault(migration.FaultNotReady, step.Progress{})
 		}
@@ -215,7 +215,7 @@ func TestPauseInCopyRunsTheLanesAgain(t *testing.T) {
 func TestPauseInCutoverLiftsTheFence(t *testing.T) {
 	f := newFake(t)
 	tries := 0
-	f.cutover = func(context.Context, step.In) (step.CutoverOut, error) {
+	f.cutover = func(context.Context, step.EndIn) (step.CutoverOut, error) {
 		if tries++; tries == 1 {
 			return step.CutoverOut{}, activity.ErrResultPending
 		}

@@ -14,12 +14,17 @@ func (m *run) status() migration.Status {
 	status := migration.Status{
 		ID: m.spec.ID, Name: m.spec.Name, Phase: m.Phase, Paused: m.Paused, Attention: m.Attention,
 		State: m.stateName(), Phases: m.Phases, Actions: m.actions(), Precheck: m.Check, Cutover: m.Note,
-		LastError: m.Last, Report: m.Report,
+		LastError: m.Last, Report: m.Report, Types: m.spec.Types, Objects: m.Objects,
+	}
+	if status.Objects.Failures == nil {
+		status.Objects.Failures = []migration.SchemaObject{}
 	}
 	status.Tables.Total = m.Plan.Tables
-	status.Rows.Total, status.Bytes.Total = m.Plan.Rows, m.Plan.Bytes
-	if !m.Phase.Before(migration.PhaseCatchup) {
-		status.Tables.Copied = m.Plan.Tables
+	if m.spec.Has(migration.TypeFull) {
+		status.Rows.Total, status.Bytes.Total = m.Plan.Rows, m.Plan.Bytes
+		if !m.Phase.Before(migration.PhaseCatchup) {
+			status.Tables.Copied = m.Plan.Tables
+		}
 	}
 	if o := m.longest(); o != nil && !m.Phase.Ended() {
 		since, _ := o.clock(o.Last.Kind, m.Windows)

@@ -7,8 +7,8 @@ import (
 	"github.com/pgdts/pgdts/workflows/step"
 )
 
-// watchIfIdle looks after the slot in the background while nothing is read from it: retained WAL and the lease. In the
-// other phases the stream does so itself.
+// watchIfIdle looks after the slot in the background while nothing is read from it: retained WAL and the lease; without a
+// slot the lease alone. In the other phases the stream does so itself.
 func (m *run) watchIfIdle() {
 	switch m.Phase {
 	case migration.PhaseSchema, migration.PhaseCopy, migration.PhaseConstraints:

@@ -66,6 +66,7 @@ func (r *runner) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	old.Defaults() // keys that were not known when it began
 	changed := r.changes(old)
 	if len(changed) == 0 {
 		return nil

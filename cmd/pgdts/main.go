@@ -127,7 +127,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.profile, "profile", "", "profile of Temporal's configuration file (default: $TEMPORAL_PROFILE)")
 	root.AddCommand(
 		a.runCommand(), a.workerCommand(), a.startCommand(), a.checkCommand(), a.previewCommand(),
-		a.statusCommand(), a.watchCommand(), a.listCommand(), a.tablesCommand(), a.reportCommand(), a.inspectCommand(),
+		a.statusCommand(), a.watchCommand(), a.listCommand(), a.tablesCommand(), a.objectsCommand(), a.reportCommand(), a.inspectCommand(),
 		a.cutoverCommand(), a.stopCommand(), a.pauseCommand(), a.resumeCommand(), a.recheckCommand(), a.retryCommand(),
 		a.releaseCommand(), a.unfenceCommand(), a.versionCommand(),
 	)

@@ -11,7 +11,7 @@ func (a *app) pauseCommand() *cobra.Command {
 	which := choice{app: a}
 	command := &cobra.Command{
 		Use:   "pause [ID]",
-		Short: "Stop working until `pgdts resume`; the slot stays and keeps WAL on the source",
+		Short: "Stop working until `pgdts resume`; the slot stays and keeps WAL on the source (only with type incremental)",
 		RunE: a.action(func(ctx context.Context, arguments []string) error {
 			found, err := which.find(ctx, arguments)
 			if err != nil {

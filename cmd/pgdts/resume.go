@@ -9,6 +9,7 @@ import (
 
 func (a *app) resumeCommand() *cobra.Command {
 	which := choice{app: a}
+	var ignore []string
 	command := &cobra.Command{
 		Use:   "resume [ID]",
 		Short: "Go on after a pause, or try again what needed a person",
@@ -18,7 +19,7 @@ func (a *app) resumeCommand() *cobra.Command {
 				return err
 			}
 			defer found.close()
-			if err := found.Resume(ctx, found.id); err != nil {
+			if err := found.Resume(ctx, found.id, ignore...); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.stdout, "%s goes on\n", found.id)
@@ -26,5 +27,7 @@ func (a *app) resumeCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	// Not a list by commas: names of functions hold them.
+	command.Flags().StringArrayVar(&ignore, "ignore", nil, "schema object to leave out, as the error or `pgdts objects` names it, or by number (repeatable)")
 	return command
 }

@@ -262,9 +262,15 @@ func (r *runner) interrupted() error {
 		return &coded{exitInterrupted, nil}
 	}
 	fmt.Fprintf(r.app.stderr, "Interrupted. The same command goes on where this one ended.\n")
-	switch r.screen.status().Phase {
-	case migration.PhasePrecheck:
-	case "":
+	phase := r.screen.status().Phase
+	switch {
+	case phase == migration.PhasePrecheck:
+	case !r.spec.Has(migration.TypeIncremental):
+		if r.spec.Has(migration.TypeFull) {
+			fmt.Fprintf(r.app.stderr, "The snapshot of the copy has ended with it: an unfinished copy begins again.\n")
+		}
+		fmt.Fprintf(r.app.stderr, "To give up: %s\n", r.releaseCommand())
+	case phase == "":
 		fmt.Fprintf(r.app.stderr, "Slot %s may keep WAL on the source until then. To give up and drop it: %s\n", r.spec.ID.Slot(), r.releaseCommand())
 	default:
 		fmt.Fprintf(r.app.stderr, "Slot %s keeps WAL on the source until then. To give up and drop it: %s\n", r.spec.ID.Slot(), r.releaseCommand())

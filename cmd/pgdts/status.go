@@ -55,6 +55,9 @@ func ended(r migration.Report) migration.Status {
 		ID: r.ID, Name: r.Name, State: string(r.State), Phase: r.State, Report: &r, LastError: r.Failure,
 		Tables: migration.TableCounts{Total: r.Tables, Copied: r.Tables, Exact: r.Tables},
 		Rows:   migration.Amount{Copied: r.Rows, Total: r.Rows}, Bytes: migration.Amount{Copied: r.Bytes, Total: r.Bytes},
-		Changes: r.Changes, Actions: []string{"report", "release"},
+		Changes: r.Changes, Types: r.Types, Actions: []string{"report", "release"},
+		Objects: migration.ObjectStatus{
+			Done: r.Objects.Done, Failed: r.Objects.Failed, Skipped: r.Objects.Skipped, Failures: []migration.SchemaObject{},
+		},
 	}
 }

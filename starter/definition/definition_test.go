@@ -90,12 +90,30 @@ func TestEveryKeyArrivesInTheSpec(t *testing.T) {
 		Target: migration.Endpoint{
 			URI: "postgres://owner@10.0.0.9:5432/shop?sslrootcert=" + strings.ReplaceAll(directory, "/", "%2F") + "%2Froot.pem",
 		},
-		Types:      []migration.Type{migration.TypeSchema, migration.TypeFull, migration.TypeIncremental},
+		Types: []migration.Type{migration.TypeSchema, migration.TypeFull, migration.TypeIncremental},
+		Objects: []migration.Object{
+			{
+				Schema: "sales_*", Rename: "shop_$1", Exclude: []string{"tmp_*"}, WithoutKey: migration.FullIdentity,
+				Operations: migration.Operations{migration.OperationInsert, migration.OperationUpdate},
+			},
+			{
+				Table: "public.orders", Rename: "public.orders_v2", Where: "created_at >= '2024-01-01'",
+				Columns: migration.Columns{Include: []string{"*"}, Exclude: []string{"note"}, Rename: map[string]string{"id": "order_id"}},
+			},
+		},
+		EverythingElse: migration.IncludeElse,
+		Operations:     migration.Operations{migration.OperationInsert, migration.OperationUpdate, migration.OperationDelete},
+		Names:          migration.Naming{Case: migration.CaseLower},
+		Conflict:       migration.ConflictIgnore,
+		Identity:       migration.IdentitySetFull,
+		Transform: []migration.Transform{{
+			Tables: []string{"public.users"}, Set: map[string]string{"phone": "left(phone,3) || '****'"}, DropIf: "is_test", Disjoint: true,
+		}},
 		WithoutKey: migration.Refuse,
 		Retry:      migration.RetryWindows{Connection: migration.Duration(time.Hour), Other: migration.Duration(5 * time.Minute)},
 		Parallel:   migration.Parallel{Copy: 8, Index: 2},
 		Precheck:   migration.PrecheckPolicy{Ignore: []string{"SOURCE_VERSION"}, OnFailure: "wait"},
-		Schema:     migration.SchemaPolicy{Owner: "target", OnObjectFailure: "skip"},
+		Schema:     migration.SchemaPolicy{Owner: "keep", Grants: true, OnObjectFailure: "skip"},
 		OnFailure:  migration.KeepSlot,
 		OnConflict: migration.StopOnConflict,
 		Cutover: migration.Cutover{
@@ -105,6 +123,29 @@ func TestEveryKeyArrivesInTheSpec(t *testing.T) {
 		Tags:      map[string]string{"team": "shop", "environment": "prod"},
 		TaskQueue: "dedicated",
 	}, spec)
+}
+
+func TestObjectsExcludeEverythingElseUnlessSaid(t *testing.T) {
+	ends := "source: {host: a, database: shop}\ntarget: {host: b, database: shop}\n"
+	all, _, err := definition.Load(write(t, ends))
+	require.NoError(t, err)
+	require.Equal(t, migration.IncludeElse, all.EverythingElse)
+	some, _, err := definition.Load(write(t, ends+"objects: [{schema: sales}]\n"))
+	require.NoError(t, err)
+	require.Equal(t, migration.ExcludeElse, some.EverythingElse)
+}
+
+func TestEverySubsetOfTypesIsTakenInOneOrder(t *testing.T) {
+	for given, want := range map[string][]migration.Type{
+		"[schema]":            {migration.TypeSchema},
+		"[full, schema]":      {migration.TypeSchema, migration.TypeFull},
+		"[incremental]":       {migration.TypeIncremental},
+		"[incremental, full]": {migration.TypeFull, migration.TypeIncremental},
+	} {
+		spec, _, err := definition.Load(write(t, "source: {host: a, database: shop}\ntarget: {host: b, database: shop}\ntypes: "+given+"\n"))
+		require.NoError(t, err, given)
+		require.Equal(t, want, spec.Types)
+	}
 }
 
 func TestDefaultsOfRunAndStartDiffer(t *testing.T) {

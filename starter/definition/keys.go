@@ -28,8 +28,8 @@ func (r *reader) definition(node *yaml.Node) error {
 			"onFailure": r.text(&spec.Precheck.OnFailure),
 		}),
 		"schema": r.keys(map[string]field{
-			"owner":           r.only("target", "keep"),
-			"grants":          r.only("false", "true"),
+			"owner":           r.text(&spec.Schema.Owner),
+			"grants":          r.flag(&spec.Schema.Grants),
 			"onObjectFailure": r.text(&spec.Schema.OnObjectFailure),
 		}),
 		"onFailure":  word(r, &spec.OnFailure),
@@ -38,19 +38,20 @@ func (r *reader) definition(node *yaml.Node) error {
 		"tags":       r.textMap(&spec.Tags),
 		"taskQueue":  r.text(&spec.TaskQueue),
 
-		"objects":        r.unsupported,
-		"everythingElse": r.only("include", "exclude"),
-		"operations":     r.unsupported,
-		"names":          r.keys(map[string]field{"case": r.only("source", "lower", "upper", "default")}),
-		"conflict":       r.only("report", "ignore"),
-		"identity":       r.only("as-is", "set-full"),
-		"incremental":    r.unsupported,
-		"transform":      r.unsupported,
-		"throttle":       r.unsupported,
-		"class":          r.unsupported,
-		"ddl":            r.only("ask", "apply-safe"),
-		"verify":         r.unsupported,
-		"alerts":         r.unsupported,
+		"objects":        listOf(r, &spec.Objects, r.object),
+		"everythingElse": word(r, &spec.EverythingElse),
+		"operations":     words(r, (*[]migration.Operation)(&spec.Operations)),
+		"names":          r.keys(map[string]field{"case": word(r, &spec.Names.Case)}),
+		"conflict":       word(r, &spec.Conflict),
+		"identity":       word(r, &spec.Identity),
+		"incremental":    r.keys(map[string]field{"slot": r.text(&spec.Incremental.Slot)}),
+		"transform":      listOf(r, &spec.Transform, r.transform),
+
+		"throttle": r.unsupported,
+		"class":    r.unsupported,
+		"ddl":      r.only("ask", "apply-safe"),
+		"verify":   r.unsupported,
+		"alerts":   r.unsupported,
 	})
 	if err != nil {
 		return err
@@ -87,10 +88,14 @@ func (r *reader) types(key string, value *yaml.Node) error {
 			return r.at(value.Content[i], "key %q: want schema, full, incremental", key)
 		}
 	}
-	if len(seen) < 3 {
-		return r.at(value, "key %q: a part of schema, full, incremental is not supported by this version", key)
+	if len(seen) == 0 {
+		return r.at(value, "key %q: want at least one of schema, full, incremental", key)
 	}
-	r.spec.Types = []migration.Type{migration.TypeSchema, migration.TypeFull, migration.TypeIncremental}
+	for _, known := range []migration.Type{migration.TypeSchema, migration.TypeFull, migration.TypeIncremental} {
+		if seen[known] {
+			r.spec.Types = append(r.spec.Types, known)
+		}
+	}
 	return nil
 }
 

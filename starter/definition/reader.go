@@ -165,6 +165,47 @@ func (r *reader) texts(to *[]string) field {
 	}
 }
 
+// words reads a list of text of a kind.
+func words[T ~string](r *reader, to *[]T) field {
+	return func(key string, value *yaml.Node) error {
+		var texts []string
+		err := r.texts(&texts)(key, value)
+		for _, text := range texts {
+			*to = append(*to, T(text))
+		}
+		return err
+	}
+}
+
+// listOf reads a list of mappings; the key of each has its place, as in objects[0].where.
+func listOf[T any](r *reader, to *[]T, fields func(*T) map[string]field) field {
+	return func(key string, value *yaml.Node) error {
+		if value.Kind != yaml.SequenceNode {
+			return r.wrong(key, value, "a list")
+		}
+		for i, entry := range value.Content {
+			var one T
+			place := fmt.Sprintf("%s[%d]", key, i)
+			r.lines[place] = entry.Line
+			if err := r.mapping(place, entry, fields(&one)); err != nil {
+				return err
+			}
+			*to = append(*to, one)
+		}
+		return nil
+	}
+}
+
+// flag reads true or false.
+func (r *reader) flag(to *bool) field {
+	return func(key string, value *yaml.Node) error {
+		if value.Kind != yaml.ScalarNode || value.Tag != "!!bool" || value.Decode(to) != nil {
+			return r.wrong(key, value, "true or false")
+		}
+		return nil
+	}
+}
+
 func (r *reader) textMap(to *map[string]string) field {
 	return func(key string, value *yaml.Node) error {
 		if value.Kind != yaml.MappingNode {

@@ -91,6 +91,8 @@ type Fault struct {
 	SQLState string    `json:"sqlstate,omitempty"` // when a server said so
 	Message  string    `json:"message"`
 	Hint     string    `json:"hint,omitempty"` // what a person should do
+	// Objects tells of the schema's objects where some of them failed.
+	Objects *ObjectStatus `json:"objects,omitempty"`
 
 	err error
 }

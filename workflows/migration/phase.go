@@ -25,14 +25,48 @@ var Phases = []Phase{
 	PhasePrecheck, PhasePrepare, PhaseSchema, PhaseCopy, PhaseCatchup, PhaseConstraints, PhaseIncremental, PhaseCutover,
 }
 
+// Phases lists the phases that a migration of these types goes through, in order; the others are skipped. Without
+// incremental it finishes after the last of them.
+func (s Spec) Phases() []Phase {
+	phases := []Phase{PhasePrecheck, PhasePrepare}
+	for _, part := range []struct {
+		phase  Phase
+		wanted bool
+	}{
+		{PhaseSchema, s.Has(TypeSchema)},
+		{PhaseCopy, s.Has(TypeFull)},
+		{PhaseCatchup, s.Has(TypeIncremental)},
+		// Without incremental it is also where sequences are set.
+		{PhaseConstraints, s.Has(TypeSchema) || !s.Has(TypeIncremental)},
+		{PhaseIncremental, s.Has(TypeIncremental)},
+		{PhaseCutover, s.Has(TypeIncremental)},
+	} {
+		if part.wanted {
+			phases = append(phases, part.phase)
+		}
+	}
+	return phases
+}
+
+// PhaseAfter is what follows when the work of a phase is done.
+func (s Spec) PhaseAfter(p Phase) Phase {
+	for _, phase := range s.Phases() {
+		if p.Before(phase) {
+			return phase
+		}
+	}
+	return PhaseFinished
+}
+
+// edges are those of every set of types: each skips the phases that it does not have.
 var edges = map[Phase][]Phase{
 	"":               {PhasePrecheck},
 	PhasePrecheck:    {PhasePrepare, PhaseStopping, PhaseFailed},
-	PhasePrepare:     {PhaseSchema, PhaseStopping, PhaseFailed},
-	PhaseSchema:      {PhaseCopy, PhaseStopping, PhaseFailed},
-	PhaseCopy:        {PhaseCatchup, PhaseStopping, PhaseFailed},
-	PhaseCatchup:     {PhaseConstraints, PhaseStopping, PhaseFailed},
-	PhaseConstraints: {PhaseIncremental, PhaseStopping, PhaseFailed},
+	PhasePrepare:     {PhaseSchema, PhaseCopy, PhaseCatchup, PhaseStopping, PhaseFailed},
+	PhaseSchema:      {PhaseCopy, PhaseCatchup, PhaseConstraints, PhaseStopping, PhaseFailed},
+	PhaseCopy:        {PhaseCatchup, PhaseConstraints, PhaseStopping, PhaseFailed},
+	PhaseCatchup:     {PhaseConstraints, PhaseIncremental, PhaseStopping, PhaseFailed},
+	PhaseConstraints: {PhaseIncremental, PhaseFinished, PhaseStopping, PhaseFailed},
 	PhaseIncremental: {PhaseCutover, PhaseStopping, PhaseFailed},
 	PhaseCutover:     {PhaseFinished, PhaseIncremental, PhaseStopping, PhaseFailed},
 	PhaseStopping:    {PhaseStopped, PhaseFailed},

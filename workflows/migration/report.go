@@ -9,11 +9,13 @@ type Report struct {
 	State    Phase     `json:"state"` // finished stopped failed
 	Source   string    `json:"source"`
 	Target   string    `json:"target"`
+	Types    []Type    `json:"types,omitempty"`
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished"`
 
 	Tables    int   `json:"tables"`
 	Rows      int64 `json:"rows"`
+	Kept      int64 `json:"kept,omitempty"` // rows not copied, because the target had their key (conflict: ignore)
 	Bytes     int64 `json:"bytes"`
 	Chunks    int64 `json:"chunks"`
 	Recopied  int64 `json:"recopiedChunks"` // attempts at chunks beyond the first
@@ -36,7 +38,13 @@ type Verdict struct {
 	Equal      bool   `json:"equal"`
 	SourceRows int64  `json:"sourceRows"`
 	TargetRows int64  `json:"targetRows"`
-	Method     string `json:"method"` // hash counts recopied
+	Method     string `json:"method"` // hash counts recopied subset none
+	// Of a table in which the target may have rows of its own (subset), where TargetRows are those of the source that it has.
+	Missing   int64 `json:"missing,omitempty"`
+	Different int64 `json:"different,omitempty"`
+	Kept      int64 `json:"kept,omitempty"` // the target had them before, and they stay (conflict: ignore)
+	// Reason says why nothing was compared (none).
+	Reason string `json:"reason,omitempty"`
 }
 
 // ObjectCounts counts schema objects by outcome.

@@ -16,7 +16,16 @@ type Spec struct {
 	Source Endpoint `json:"source"`
 	Target Endpoint `json:"target"`
 
-	Types      []Type            `json:"types"`
+	Types          []Type         `json:"types"`
+	Objects        []Object       `json:"objects,omitempty"`        // empty = every schema of a user
+	EverythingElse EverythingElse `json:"everythingElse,omitempty"` // what no object means
+	Operations     Operations     `json:"operations,omitempty"`     // applied in incremental; empty = all
+	Names          Naming         `json:"names"`
+	Conflict       Conflict       `json:"conflict"`
+	Identity       IdentityPolicy `json:"identity"`
+	Transform      []Transform    `json:"transform,omitempty"`
+	Incremental    Incremental    `json:"incremental,omitzero"`
+
 	WithoutKey WithoutKey        `json:"withoutKey"`
 	Retry      RetryWindows      `json:"retry"`
 	Parallel   Parallel          `json:"parallel"`
@@ -198,11 +207,18 @@ type Cutover struct {
 // Defaults fills what a definition leaves out, as contract: every field's zero has one meaning.
 func (s *Spec) Defaults() {
 	if s.Name == "" {
-		s.Name = s.Source.DatabaseName() + "-to-" + s.Target.DatabaseName()
+		s.Name = defaultName(s.Source.DatabaseName(), s.Target.DatabaseName())
+	}
+	if len(s.Objects) > 0 {
+		fill(&s.EverythingElse, ExcludeElse)
 	}
 	if len(s.Types) == 0 {
 		s.Types = []Type{TypeSchema, TypeFull, TypeIncremental}
 	}
+	fill(&s.EverythingElse, IncludeElse)
+	fill(&s.Names.Case, CaseSource)
+	fill(&s.Conflict, ConflictReport)
+	fill(&s.Identity, IdentityAsIs)
 	fill(&s.WithoutKey, InsertOnly)
 	fill(&s.Retry.Connection, Duration(720*time.Minute))
 	fill(&s.Retry.Other, Duration(10*time.Minute))
@@ -219,6 +235,15 @@ func (s *Spec) Defaults() {
 	fill(&s.Cutover.Deadline, Duration(time.Minute))
 }
 
+// nameMax bounds a name, in bytes.
+const nameMax = 100
+
+// defaultName is of both databases, without what a name may not hold. The id tells apart what is cut off.
+func defaultName(source, target string) string {
+	name := strings.NewReplacer("/", "-", " ", "-", "\t", "-", "\n", "-").Replace(source + "-to-" + target)
+	return strings.ToValidUTF8(name[:min(len(name), nameMax)], "")
+}
+
 func fill[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
@@ -231,7 +256,7 @@ func (s Spec) Validate() error {
 	if _, err := ParseID(string(s.ID)); err != nil {
 		return err
 	}
-	if s.Name == "" || strings.ContainsAny(s.Name, "/ \t\n") || len(s.Name) > 100 {
+	if s.Name == "" || strings.ContainsAny(s.Name, "/ \t\n") || len(s.Name) > nameMax {
 		return keyErrorf("name", "%q: want 1 to 100 characters without space or slash", s.Name)
 	}
 	if err := s.Retry.Validate(); err != nil {
@@ -241,6 +266,10 @@ func (s Spec) Validate() error {
 		key, value string
 		takes      []string
 	}{
+		{"everythingElse", string(s.EverythingElse), []string{"include", "exclude"}},
+		{"names.case", string(s.Names.Case), []string{"source", "lower", "upper", "default"}},
+		{"conflict", string(s.Conflict), []string{"report", "ignore"}},
+		{"identity", string(s.Identity), []string{"as-is", "set-full"}},
 		{"withoutKey", string(s.WithoutKey), []string{"insert-only", "full", "refuse"}},
 		{"precheck.onFailure", s.Precheck.OnFailure, []string{"wait", "fail"}},
 		{"schema.owner", s.Schema.Owner, []string{"target", "keep"}},
@@ -255,6 +284,9 @@ func (s Spec) Validate() error {
 		if !slices.Contains(field.takes, field.value) {
 			return keyErrorf(field.key, "%q: want %s", field.value, strings.Join(field.takes, " or "))
 		}
+	}
+	if err := s.validateObjects(); err != nil {
+		return err
 	}
 	return s.validateNumbers()
 }

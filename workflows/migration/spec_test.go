@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -108,5 +111,17 @@ func TestEndpointAddress(t *testing.T) {
 		if got := e.Address(); got != want {
 			t.Errorf("%+v: %s, not %s", e, got, want)
 		}
+	}
+}
+
+func TestDefaultNameIsANameWhateverTheDatabasesAreCalled(t *testing.T) {
+	long := strings.Repeat("é", 31)
+	for _, databases := range [][2]string{{"shop", "shop"}, {"my shop", "a/b"}, {long, long}, {"x", long + "y"}} {
+		spec := migration.Spec{
+			ID: migration.RandomID("x"), Source: migration.Endpoint{Host: "a", Database: databases[0]}, Target: migration.Endpoint{Host: "b", Database: databases[1]},
+		}
+		spec.Defaults()
+		require.NoError(t, spec.Validate(), databases)
+		require.True(t, utf8.ValidString(spec.Name))
 	}
 }

@@ -11,6 +11,7 @@ type Status struct {
 	Paused    bool       `json:"paused"`
 	Attention *Attention `json:"attention"`
 	CaughtUp  bool       `json:"caughtUp"`
+	Types     []Type     `json:"types"`
 
 	LatencySeconds   float64       `json:"latencySeconds"`
 	Phases           []PhaseStatus `json:"phases"`
@@ -22,6 +23,7 @@ type Status struct {
 	LSN              Positions     `json:"lsn"`
 	WALRetainedBytes int64         `json:"walRetainedBytes"`
 	Changes          int64         `json:"changes"` // applied since the copy
+	Objects          ObjectStatus  `json:"objects"`
 
 	Outage    *Outage      `json:"outage"`
 	LastError *Fault       `json:"lastError"`
@@ -44,7 +46,7 @@ type Attention struct {
 // PhaseStatus is one line of the progress display.
 type PhaseStatus struct {
 	Name     Phase      `json:"name"`
-	State    string     `json:"state"` // pending running done
+	State    string     `json:"state"` // pending running done, or skipped: not of this migration's types
 	Percent  float64    `json:"percent"`
 	Started  *time.Time `json:"started"`
 	Finished *time.Time `json:"finished"`
@@ -56,6 +58,35 @@ type TableCounts struct {
 	Copied int `json:"copied"`
 	Exact  int `json:"exact"`
 }
+
+// ObjectStatus counts the objects of the schema by state, and tells of those that were not made.
+type ObjectStatus struct {
+	Pending int `json:"pending"`
+	Done    int `json:"done"`
+	Failed  int `json:"failed"`
+	Skipped int `json:"skipped"`
+	// Failures are the first that failed, then those that were left out, ObjectFailuresMax in all.
+	Failures []SchemaObject `json:"failures"`
+}
+
+// ObjectFailuresMax bounds what a status carries; `pgdts objects` lists all.
+const ObjectFailuresMax = 20
+
+// SchemaObject is one object of the schema and how it went.
+type SchemaObject struct {
+	No       int    `json:"no"`      // its number in the ledger, in order of creation
+	Section  string `json:"section"` // before key index constraint opening after
+	Kind     string `json:"kind"`    // as pg_dump says it: TABLE, FK CONSTRAINT, …
+	Name     string `json:"name"`    // on the target, with the schema
+	State    string `json:"state"`   // pending done failed skipped
+	DDL      string `json:"ddl"`
+	SQLState string `json:"sqlstate,omitempty"`
+	Message  string `json:"message,omitempty"`
+	Hint     string `json:"hint,omitempty"`
+}
+
+// Title names the object in messages and in orders to leave it out.
+func (o SchemaObject) Title() string { return o.Kind + " " + o.Name }
 
 // Amount is a part of a whole; the whole is an estimate until it is done.
 type Amount struct {
@@ -94,12 +125,14 @@ type CutoverNote struct {
 
 // TableStatus is one line of `tables`.
 type TableStatus struct {
-	Table        string    `json:"table"`
+	Table        string    `json:"table"`            // on the source
+	Target       string    `json:"target,omitempty"` // its name there, where it is another
 	Stage        Stage     `json:"stage"`
 	Mode         TableMode `json:"mode"`
 	Key          []string  `json:"key"`
 	Chunks       Amount    `json:"chunks"`
 	Rows         Amount    `json:"rows"`
+	Kept         int64     `json:"kept,omitempty"` // rows not copied, because the target had their key (conflict: ignore)
 	Bytes        Amount    `json:"bytes"`
 	Conflicts    int64     `json:"conflicts"`
 	Verification string    `json:"verification,omitempty"`
@@ -118,10 +151,11 @@ type Beat struct {
 	Bytes      int64     `json:"bytes,omitempty"`
 	BytesTotal int64     `json:"bytesTotal,omitempty"`
 
-	Tables      *TableCounts `json:"tables,omitempty"`
-	Changes     int64        `json:"changes,omitempty"`
-	LSN         *Positions   `json:"lsn,omitempty"`
-	Latency     Duration     `json:"latency,omitempty"`
-	WALRetained int64        `json:"walRetained,omitempty"`
-	Fault       *Fault       `json:"fault,omitempty"` // what the step is waiting out by itself
+	Tables      *TableCounts  `json:"tables,omitempty"`
+	Objects     *ObjectStatus `json:"objects,omitempty"` // counts alone
+	Changes     int64         `json:"changes,omitempty"`
+	LSN         *Positions    `json:"lsn,omitempty"`
+	Latency     Duration      `json:"latency,omitempty"`
+	WALRetained int64         `json:"walRetained,omitempty"`
+	Fault       *Fault        `json:"fault,omitempty"` // what the step is waiting out by itself
 }

@@ -20,20 +20,21 @@ type PrecheckIn struct {
 	Ignore []string `json:"ignore,omitempty"`
 }
 
-// Prepare creates ledger, publications and slot, each recorded before it is made. A second call finds them.
+// Prepare creates ledger, publications and slot, each recorded before it is made; without incremental the ledger alone. A
+// second call finds them.
 var Prepare = Activity[In, PrepareOut]{
 	Name: "Prepare", Summary: "create ledger, publications and slot", Options: long(),
 }
 
 // PrepareOut is where the stream will begin.
 type PrepareOut struct {
-	Slot   string        `json:"slot"`
+	Slot   string        `json:"slot"` // "" without incremental
 	Start  migration.LSN `json:"start"`
 	Tables int           `json:"tables"`
 }
 
-// Schema creates what stands before the data: types, functions, tables without keys, views. A second call goes on
-// with the objects that are not done.
+// Schema creates what stands before the data: types, functions, tables without keys, views; where nothing is copied, keys
+// and indexes too. A second call goes on with the objects that are not done.
 var Schema = Activity[SchemaIn, SchemaOut]{
 	Name: "Schema", Summary: "create objects before the data", Options: long(),
 }
@@ -43,19 +44,22 @@ var Constraints = Activity[SchemaIn, SchemaOut]{
 	Name: "Constraints", Summary: "create unique indexes, foreign keys and triggers", Options: long(),
 }
 
-// SchemaIn says whether objects that failed before are left out (onObjectFailure: skip, or a person said so).
+// SchemaIn says which objects are left out.
 type SchemaIn struct {
 	In
-	SkipFailed bool `json:"skipFailed,omitempty"`
+	SkipFailed bool     `json:"skipFailed,omitempty"` // those that fail (onObjectFailure: skip)
+	Skip       []string `json:"skip,omitempty"`       // those that a person has named: titles or numbers
 }
 
 // SchemaOut counts objects.
 type SchemaOut struct {
 	migration.ObjectCounts
-	Deferred int `json:"deferred,omitempty"` // left for the opening: rules on tables; all of it without the replica role
+	Deferred int                    `json:"deferred,omitempty"` // left for the opening: rules on tables; all of it without the replica role
+	Objects  migration.ObjectStatus `json:"objects,omitzero"`   // of all sections
 }
 
-// Plan cuts the tables into chunks and writes them into the ledger. A second call finds them.
+// Plan cuts the tables into chunks and writes them into the ledger; where nothing is copied, the tables alone. A second
+// call finds them.
 var Plan = Activity[In, PlanOut]{
 	Name: "Plan", Summary: "cut tables into chunks", Options: long(),
 }
@@ -67,6 +71,12 @@ type PlanOut struct {
 	Rows   int64 `json:"rows"`  // estimate
 	Bytes  int64 `json:"bytes"` // heap and TOAST on the source
 	Lanes  int   `json:"lanes"` // how many Copy steps to run at once
+}
+
+// Hold exports the snapshot that all tables are copied under when no changes follow, and keeps it until it is cancelled.
+// Another attempt cannot have the same snapshot: what was copied under the earlier one is copied again.
+var Hold = Activity[In, struct{}]{
+	Name: "Hold", Summary: "hold the snapshot of the copy", Options: long(),
 }
 
 // Copy claims chunks and tables until none is left. Several lanes run at once, on any workers. A second attempt at a
@@ -119,8 +129,8 @@ type StreamOut struct {
 	Changes int64         `json:"changes"`
 }
 
-// Watch looks after the slot while nothing is consumed: retained WAL, lease, and whether the slot still lives. It ends
-// when cancelled.
+// Watch looks after the slot while nothing is consumed: retained WAL, lease, and whether the slot still lives; without
+// incremental after the lease alone. It ends when cancelled.
 var Watch = Activity[In, struct{}]{
 	Name: "Watch", Summary: "watch the slot", Options: long(),
 }
@@ -128,8 +138,14 @@ var Watch = Activity[In, struct{}]{
 // Cutover applies changes, waits for the gates, fences the source, drains to a marker, compares, sets sequences and
 // opens the target. One attempt holds the fence; a later attempt begins by finding out whether the target was opened.
 // Any fault before the opening lifts the fence and comes back as not-ready.
-var Cutover = Activity[In, CutoverOut]{
+var Cutover = Activity[EndIn, CutoverOut]{
 	Name: "Cutover", Summary: "move writes to the target", Options: long(),
+}
+
+// EndIn says which of the objects that wait for the end a person has named to be left out.
+type EndIn struct {
+	In
+	Skip []string `json:"skip,omitempty"`
 }
 
 // CutoverOut is the evidence of the cutover.
@@ -141,18 +157,21 @@ type CutoverOut struct {
 	Sequences    int                 `json:"sequences"`
 	Changes      int64               `json:"changes"`
 	Notes        []string            `json:"notes,omitempty"`
+
+	Objects migration.ObjectStatus `json:"objects,omitzero"`
 }
 
-// Settle ends an incremental migration without cutover: sequences are set, deferred objects created. A second call
-// does the same.
-var Settle = Activity[In, SettleOut]{
-	Name: "Settle", Summary: "set sequences", Options: long(),
+// Settle ends a migration without cutover: sequences are set where rows were moved, deferred objects created. A second
+// call does the same.
+var Settle = Activity[EndIn, SettleOut]{
+	Name: "Settle", Summary: "set sequences, create deferred objects", Options: long(),
 }
 
 // SettleOut counts what was set.
 type SettleOut struct {
-	Sequences int      `json:"sequences"`
-	Notes     []string `json:"notes,omitempty"`
+	Sequences int                    `json:"sequences"`
+	Notes     []string               `json:"notes,omitempty"`
+	Objects   migration.ObjectStatus `json:"objects,omitzero"`
 }
 
 // Cleanup removes our slot, publications and settings from the source, and marks the ledger. A second call finds

@@ -3,12 +3,12 @@ package apply
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/wal"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -42,6 +42,7 @@ type Applier struct {
 	tables   map[uint32]*table // by oid on the source
 	bands    map[*table]bool   // not closed yet
 	types    map[typeKey]string
+	names    *mapping.Names // nil until they are needed
 	position migration.LSN
 	stats    Stats
 	broken   error
@@ -108,11 +109,14 @@ func (a *Applier) open(ctx context.Context) error {
 		return err
 	}
 	for _, p := range planned {
-		t := newTable(p, a.position)
+		t := a.newTable(p)
 		a.tables[p.OID] = t
 		if !t.closed {
 			a.bands[t] = true
 		}
+	}
+	if err := a.readMarks(ctx); err != nil {
+		return err
 	}
 	a.config.Logger.Debug("read the ledger", zap.Stringer(migration.KeyLSN, a.position), zap.Int("tables", len(planned)),
 		zap.Bool("replica_role", replica))
@@ -120,11 +124,15 @@ func (a *Applier) open(ctx context.Context) error {
 }
 
 // newTable closes the band only where the ledger says so and the position agrees.
-func newTable(p ledger.Table, position migration.LSN) *table {
-	return &table{planned: p, relid: p.OID, target: p.Name, snapshots: snapshots{
-		closed: p.Stage == migration.StageExact && position >= p.High,
-		smin:   p.Smin, smax: p.Smax, extra: p.Extra, high: p.High,
-	}}
+func (a *Applier) newTable(p ledger.Table) *table {
+	fromNow := a.config.Spec.FromNow()
+	return &table{
+		id: a.config.Lane.ID, planned: p, relid: p.OID, target: p.Target, converges: fromNow || !p.Plain(), fromNow: fromNow,
+		snapshots: snapshots{
+			closed: p.Stage == migration.StageExact && a.position >= p.High,
+			smin:   p.Smin, smax: p.Smax, extra: p.Extra, high: p.High,
+		},
+	}
 }
 
 // Position is the end of what is durable on the target.
@@ -184,4 +192,4 @@ func (a *Applier) usable() error {
 	return nil
 }
 
-func (a *Applier) full() bool { return slices.Contains(a.config.Spec.Types, migration.TypeFull) }
+func (a *Applier) full() bool { return a.config.Spec.Has(migration.TypeFull) }

@@ -208,7 +208,7 @@ func (a *Applier) row(ctx context.Context, tx *wal.Transaction, change *wal.Chan
 		return err
 	}
 	regime, err := a.decide(tx, t)
-	if err != nil || regime == skip {
+	if err != nil || regime == skip || !t.wants(change.Op) {
 		return err
 	}
 	if err := a.bind(ctx, t, change.Relation); err != nil {
@@ -234,12 +234,13 @@ func (a *Applier) decide(tx *wal.Transaction, t *table) (regime, error) {
 		return skip, migration.Faultf(migration.FaultBug, "apply to", t.planned.Name.String(), "its copy is not complete")
 	}
 	t.decidedFor, t.decided = a.ordinal, t.decide(tx.XID)
+	t.copying = t.decided == band && t.copies(tx.XID)
 	return t.decided, nil
 }
 
 // do queues an action's statements, each of a bounded size.
 func (a *Applier) do(ctx context.Context, act action) error {
-	forms := act.table.forms(act.kind)
+	forms := act.table.forms(act)
 	for rows := act.rows; len(rows) > 0; {
 		n := act.portion(rows)
 		part := act
@@ -250,7 +251,11 @@ func (a *Applier) do(ctx context.Context, act action) error {
 		}
 		for i, form := range forms {
 			s := act.table.statement(part.shape(form))
-			if err := a.pipe.rows(ctx, act, s, part.rows, expect, i < len(forms)-1); err != nil {
+			hits, last := expect, i == len(forms)-1
+			if !form.counts() {
+				hits = uncounted
+			}
+			if err := a.pipe.rows(ctx, act, s, part.rows, hits, form.counts() && !last); err != nil {
 				return err
 			}
 		}
@@ -266,7 +271,7 @@ const (
 
 // portion is how many rows go into one statement.
 func (a action) portion(rows []rowChange) int {
-	if a.table.keyless() && a.kind != insert || len(a.table.columns) == 0 {
+	if a.table.keyless() && a.kind != insert || len(a.table.given) == 0 {
 		return 1
 	}
 	bytes := 0
@@ -286,14 +291,21 @@ func (a action) portion(rows []rowChange) int {
 
 // shape is that of the action's rows; a form that finds whole rows is for one row.
 func (a action) shape(f form) shape {
-	if f == formRemoveWhole || f == formChangeWhole {
+	switch {
+	case !f.counts() || a.table.computed && a.table.keyless():
+		return shape{f, ""}
+	case f == formRemoveWhole || f == formChangeWhole:
 		return shape{f, nulls(a.rows[0].at)}
 	}
 	return shape{f, a.absent}
 }
 
-// putOrRefetch is for the band: a row whose TOASTed values were not sent is changed if it is there, else read again.
+// putOrRefetch is for the band: a row whose TOASTed values were not sent is changed if it is there, else read again. Where
+// nobody knows what is there, it is always read again.
 func (a *Applier) putOrRefetch(ctx context.Context, tx *wal.Transaction, t *table, image row) error {
+	if t.fromNow {
+		return a.fetchAndPut(ctx, tx, t, image)
+	}
 	act := action{table: t, kind: change, absent: absent(image), rows: []rowChange{{image, image}}, expect: uncounted}
 	if err := a.do(ctx, act); err != nil {
 		return err

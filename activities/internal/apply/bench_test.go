@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgdts/pgdts/activities/internal/wal"
+	"github.com/pgdts/pgdts/tests/pgtest"
 )
 
 const (
@@ -27,9 +28,22 @@ insert into pgbench_branches values (1, 0, '')`
 
 // BenchmarkApply applies what 200,000 transactions of pgbench leave in the stream, from memory.
 func BenchmarkApply(b *testing.B) {
+	benchApply(b, plans{})
+}
+
+// BenchmarkApplyMapped is the same with filters, and with columns that are computed.
+func BenchmarkApplyMapped(b *testing.B) {
+	benchApply(b, plans{
+		"pgbench_accounts": {where("aid % 10 <> 0 and filler is not null"), set("bid", "bid + 1", "bid")},
+		"pgbench_tellers":  {where("tid > 0")}, "pgbench_branches": {set("bbalance", "bbalance * 2", "bbalance")},
+		"pgbench_history": {dropIf("delta = 0")},
+	})
+}
+
+func benchApply(b *testing.B, all plans) {
 	for b.Loop() {
 		b.StopTimer()
-		r := newRig(b, benchTables)
+		r := newMapped(b, pgtest.Shared(b), pgtest.Shared(b), benchTables, benchTables, planned(all))
 		batches := slices.Collect(slices.Chunk(benchStream(r), benchBatch))
 		r.start()
 		b.StartTimer()

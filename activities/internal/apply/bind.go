@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/wal"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -36,9 +37,9 @@ func (a *Applier) bind(ctx context.Context, t *table, relation *wal.Relation) er
 	if err != nil {
 		return err
 	}
-	there, err := describe(ctx, a.conn, t.target, t.planned.Key)
+	there, err := describe(ctx, a.conn, t.target, t.planned.TargetKey)
 	if errors.Is(err, errNoTarget) {
-		return t.drift(err, "create it there again as it was")
+		return t.drift(fmt.Errorf("%w as %s", err, t.target), "create it there again as it was; then resume")
 	}
 	if err != nil {
 		return err
@@ -46,7 +47,15 @@ func (a *Applier) bind(ctx context.Context, t *table, relation *wal.Relation) er
 	if err := t.checkIdentity(relation); err != nil {
 		return err
 	}
-	if err := t.fit(relation, types, there); err != nil {
+	reading, err := a.read(ctx, t)
+	if err != nil {
+		return err
+	}
+	seen, err := a.seenTypes(ctx, t, relation, reading.reads, there)
+	if err != nil {
+		return err
+	}
+	if err := t.fit(relation, types, seen, &reading, there); err != nil {
 		return err
 	}
 	t.bound = relation
@@ -79,37 +88,89 @@ func (t *table) checkIdentity(relation *wal.Relation) error {
 		strings.Join(t.planned.Key, ", ")), hint)
 }
 
-// fit lays the columns out in the order of the relation.
-func (t *table) fit(relation *wal.Relation, types []string, there *counterpart) error {
-	columns := make([]column, 0, len(relation.Columns))
-	var left []bool
+// fit lays the columns out: values in the order of the relation, computed columns behind those that take one.
+func (t *table) fit(relation *wal.Relation, types, seen []string, r *reading, there *counterpart) error {
+	l := layout{whole: there.whole, condition: r.condition, computed: r.condition != ""}
+	left, leaves := make([]bool, len(relation.Columns)), false
 	for i, published := range relation.Columns {
-		if slices.Contains(there.generated, published.Name) {
-			if left == nil {
-				left = make([]bool, len(relation.Columns))
-			}
-			left[i] = true
-			continue
-		}
-		planned := t.plannedColumn(published.Name)
-		found, exists := there.columns[published.Name]
-		if err := t.checkColumn(published, types[i], planned, found, exists); err != nil {
+		to, err := t.destination(published, types[i], there)
+		if err != nil {
 			return err
 		}
-		found.equal = there.operators[found.name]
-		columns = append(columns, found)
+		g := given{name: published.Name, seen: seen[i]}
+		switch {
+		case to != nil:
+			g.plain = *to
+			to.from, to.equal = len(l.given), there.operators[to.name]
+			l.columns = append(l.columns, *to)
+		case slices.Contains(t.planned.Key, published.Name) || g.seen != "":
+			g.plain = t.sourceType(published)
+		default:
+			left[i], leaves = true, true
+			continue
+		}
+		if slices.Contains(r.needs, g.name) {
+			l.needs = append(l.needs, len(l.given))
+		}
+		l.given = append(l.given, g)
 	}
-	for _, planned := range t.planned.DataColumns() {
-		_, exists := there.columns[planned.Name]
-		sent := slices.ContainsFunc(relation.Columns, func(c wal.RelationColumn) bool { return c.Name == planned.Name })
-		if !sent && exists {
-			return t.drift(fmt.Errorf("column %s was dropped or renamed", planned.Name),
-				"make the same change on the target, for instance alter table "+t.target.SQL()+" drop column "+migration.Quote(planned.Name)+"; then resume")
+	if !leaves {
+		left = nil
+	}
+	if err := t.checkDropped(relation, r, there); err != nil {
+		return err
+	}
+	if err := l.compute(t, r, there); err != nil {
+		return err
+	}
+	t.left, t.layout, t.statements = left, l, map[shape]*prepared{}
+	return t.lay(there)
+}
+
+// destination is the column of the target that takes a value as it is; nil where none does.
+func (t *table) destination(published wal.RelationColumn, typ string, there *counterpart) (*column, error) {
+	planned, name := t.plannedColumn(published.Name), published.Name
+	switch into := t.direct(published.Name); {
+	case into != nil:
+		name = into.Name
+	case planned != nil || t.chosen():
+		return nil, nil
+	}
+	if slices.Contains(there.generated, name) {
+		return nil, nil
+	}
+	found, exists := there.columns[name]
+	if planned == nil { // it may be there under its name, but not if that is another column's
+		exists = exists && !slices.ContainsFunc(t.planned.Into, func(c mapping.Column) bool { return c.Name == name })
+	}
+	return &found, t.checkColumn(published, typ, planned, found, exists)
+}
+
+// direct is where a column of the source is written as it is.
+func (t *table) direct(name string) *mapping.Column {
+	for i := range t.planned.Into {
+		if c := &t.planned.Into[i]; c.Source == name && c.Set == "" {
+			return c
 		}
 	}
-	t.columns, t.left, t.whole = columns, left, there.whole
-	t.statements = map[shape]*prepared{}
-	return t.lay(there)
+	return nil
+}
+
+// chosen reports whether columns are left out on purpose. Then one that was added since is left out as well.
+func (t *table) chosen() bool {
+	return slices.ContainsFunc(t.planned.DataColumns(), func(planned catalog.Column) bool {
+		return !slices.ContainsFunc(t.planned.Into, func(c mapping.Column) bool { return c.Source == planned.Name })
+	})
+}
+
+// sourceType describes a column that is not written as it is, as far as folding needs it. Under a collation of its own
+// different texts may be equal.
+func (t *table) sourceType(published wal.RelationColumn) column {
+	c := column{base: published.TypeOID}
+	if planned := t.plannedColumn(published.Name); planned != nil && planned.TypeOID == published.TypeOID {
+		c.base, c.enum, c.fuzzy = planned.BaseOID, planned.TypeKind == "e", planned.Collation != ""
+	}
+	return c
 }
 
 func (t *table) plannedColumn(name string) *catalog.Column {
@@ -124,43 +185,98 @@ func (t *table) plannedColumn(name string) *catalog.Column {
 // checkColumn takes a column that is as planned, or as it is on the target now.
 func (t *table) checkColumn(published wal.RelationColumn, typ string, planned *catalog.Column, found column, exists bool) error {
 	asPlanned := planned != nil && planned.TypeOID == published.TypeOID && (typ == "" || planned.Type == typ)
+	name := published.Name
+	if into := t.direct(name); into != nil {
+		name = into.Name
+	}
 	switch {
 	case exists && (asPlanned || found.typ == typ):
 		return nil
 	case planned == nil:
 		return t.drift(fmt.Errorf("column %s (%s) was added", published.Name, typ),
 			fmt.Sprintf("on the target: alter table %s add column %s %s, with the same default; then resume",
-				t.target.SQL(), migration.Quote(published.Name), typ))
+				t.target.SQL(), migration.Quote(name), typ))
 	case !exists:
-		return t.drift(fmt.Errorf("column %s is missing on the target", published.Name), "add it there as it is on the source; then resume")
+		return t.drift(fmt.Errorf("column %s is missing on the target", name), "add it there as it is on the source; then resume")
 	}
 	return t.drift(fmt.Errorf("column %s changed its type from %s to %s", published.Name, planned.Type, typ),
 		fmt.Sprintf("make the same change on the target, for instance alter table %s alter column %s type %s; then resume",
-			t.target.SQL(), migration.Quote(published.Name), typ))
+			t.target.SQL(), migration.Quote(name), typ))
+}
+
+// checkDropped refuses a relation that lacks what the target still has, or what an expression reads.
+func (t *table) checkDropped(relation *wal.Relation, r *reading, there *counterpart) error {
+	for _, planned := range t.planned.DataColumns() {
+		if slices.ContainsFunc(relation.Columns, func(c wal.RelationColumn) bool { return c.Name == planned.Name }) {
+			continue
+		}
+		if into := t.direct(planned.Name); into != nil {
+			if _, exists := there.columns[into.Name]; exists {
+				return t.drift(fmt.Errorf("column %s was dropped or renamed", planned.Name),
+					"make the same change on the target, for instance alter table "+t.target.SQL()+" drop column "+migration.Quote(into.Name)+"; then resume")
+			}
+		}
+		if r.reads[planned.Name] {
+			return t.drift(fmt.Errorf("column %s, which the definition reads, was dropped or renamed", planned.Name),
+				"give it back its name on the source; or start the migration anew with another definition")
+		}
+	}
+	return nil
+}
+
+// compute adds the columns that are expressions.
+func (l *layout) compute(t *table, r *reading, there *counterpart) error {
+	for _, into := range t.planned.Into {
+		if into.Set == "" {
+			continue
+		}
+		c, exists := there.columns[into.Name]
+		if !exists {
+			return t.drift(fmt.Errorf("column %s is missing on the target", into.Name), "add it there as it was; then resume")
+		}
+		c.from, c.set, c.stamp, c.equal = -1, r.sets[into.Name], into.Stamp, there.operators[into.Name]
+		for _, name := range into.Reads {
+			i := slices.IndexFunc(l.given, func(g given) bool { return g.name == name })
+			if i < 0 {
+				return t.drift(fmt.Errorf("the source does not send column %s, which column %s is computed from", name, into.Name),
+					"take it into the publication again; then resume")
+			}
+			c.reads = append(c.reads, i)
+		}
+		l.computed = true
+		l.columns = append(l.columns, c)
+	}
+	return nil
 }
 
 // lay finds the key among the columns and what follows from their types.
 func (t *table) lay(there *counterpart) error {
-	whole := t.whole
-	t.layout = layout{whole: whole}
-	if len(t.planned.Key) > 0 && there.operators == nil {
-		return t.drift(fmt.Errorf("the target has no unique index on its key (%s)", strings.Join(t.planned.Key, ", ")),
+	if len(t.planned.TargetKey) > 0 && there.operators == nil {
+		return t.drift(fmt.Errorf("the target has no unique index on its key (%s)", strings.Join(t.planned.TargetKey, ", ")),
 			"create it there, valid and not deferrable; then resume")
 	}
 	for _, name := range t.planned.Key {
-		i := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
+		i := slices.IndexFunc(t.given, func(g given) bool { return g.name == name })
 		if i < 0 {
 			return t.drift(fmt.Errorf("column %s of its key is gone", name), "the table must be copied again")
 		}
-		norm := formOf(t.columns[i])
+		norm := formOf(t.given[i].plain)
 		t.key = append(t.key, i)
 		t.norms = append(t.norms, norm)
 		t.serial = t.serial || norm == unknown
 		t.loose = t.loose || norm != asIs
+	}
+	for _, name := range t.planned.TargetKey {
+		i := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
+		if i < 0 || slices.ContainsFunc(t.takes([]int{i}, false), func(from int) bool { return !slices.Contains(t.key, from) }) {
+			return t.drift(fmt.Errorf("column %s of its key on the target does not follow from its key on the source", name),
+				"the table must be copied again")
+		}
+		t.found = append(t.found, i)
 		t.alwaysK = t.alwaysK || t.columns[i].always
 	}
-	for i, c := range t.columns {
-		if c.always && !slices.Contains(t.key, i) {
+	for i := range t.columns {
+		if t.columns[i].always && !slices.Contains(t.found, i) {
 			t.fixed = append(t.fixed, i)
 		}
 	}

@@ -47,6 +47,8 @@ func (c careful) one(ctx context.Context, a action, r rowChange) error {
 	switch {
 	case a.expect == uncounted || a.kind == insert && t.keyless():
 		return c.must(ctx, a)
+	case t.converges:
+		return c.orRefetch(ctx, a, r)
 	case a.kind == insert:
 		return c.insert(ctx, a, r)
 	case a.kind == move && !t.serial:
@@ -54,7 +56,7 @@ func (c careful) one(ctx context.Context, a action, r rowChange) error {
 			return err
 		}
 	}
-	hit, err := c.hits(ctx, a, t.forms(a.kind)...)
+	hit, err := c.hits(ctx, a, t.forms(a)...)
 	if err != nil || hit == 1 {
 		return err
 	}
@@ -64,27 +66,53 @@ func (c careful) one(ctx context.Context, a action, r rowChange) error {
 	return c.restore(ctx, t, r.image)
 }
 
+// orRefetch carries out a change without all its values. A row that is not there, or that the copy kept, is read again.
+func (c careful) orRefetch(ctx context.Context, a action, r rowChange) error {
+	hit, err := c.hits(ctx, a, a.table.forms(a)...)
+	if err != nil || hit > 0 {
+		return err
+	}
+	if a.only {
+		if kept, err := c.hit(ctx, a, formUnmark); err != nil || kept == 0 {
+			return err
+		}
+	}
+	if a.kind == move {
+		old := action{table: a.table, kind: remove, rows: []rowChange{{at: r.at}}, expect: uncounted}
+		if err := c.must(ctx, old); err != nil {
+			return err
+		}
+	}
+	return c.fetchAndPut(ctx, c.current, a.table, r.image)
+}
+
 // must carries out an action whose count tells nothing.
 func (c careful) must(ctx context.Context, a action) error {
-	_, err := c.hits(ctx, a, a.table.forms(a.kind)...)
+	_, err := c.hits(ctx, a, a.table.forms(a)...)
 	return err
 }
 
-// hits carries out an action and adds up what its statements hit.
+// hits carries out an action and adds up what those of its statements hit that count.
 func (c careful) hits(ctx context.Context, a action, forms ...form) (int64, error) {
 	total := int64(0)
 	for _, form := range forms {
-		s := a.table.statement(a.shape(form))
-		if err := c.pipe.rows(ctx, a, s, a.rows, uncounted, false); err != nil {
-			return 0, err
-		}
-		hit, err := c.pipe.count(ctx)
+		hit, err := c.hit(ctx, a, form)
 		if err != nil {
 			return 0, err
 		}
-		total += hit
+		if form.counts() {
+			total += hit
+		}
 	}
 	return total, nil
+}
+
+func (c careful) hit(ctx context.Context, a action, f form) (int64, error) {
+	s := a.table.statement(a.shape(f))
+	if err := c.pipe.rows(ctx, a, s, a.rows, uncounted, false); err != nil {
+		return 0, err
+	}
+	return c.pipe.count(ctx)
 }
 
 func (c careful) insert(ctx context.Context, a action, r rowChange) error {
@@ -141,7 +169,7 @@ func (c careful) here() migration.LSN { return max(c.current.End, c.current.Comm
 func (t *table) keyText(at row) string {
 	var parts []string
 	for _, i := range t.key {
-		parts = append(parts, t.columns[i].name+"="+string(at[i].Data))
+		parts = append(parts, t.given[i].name+"="+string(at[i].Data))
 	}
 	return strings.Join(parts, " ")
 }

@@ -39,6 +39,11 @@ func (s *snapshots) decide(xid uint32) regime {
 	return exact
 }
 
+// copies reports whether some chunk holds the transaction.
+func (s *snapshots) copies(xid uint32) bool {
+	return !s.closed && !s.smax.IsZero() && s.smax.Sees(xid)
+}
+
 // extend adds the snapshot of a row that was read from the source again.
 func (s *snapshots) extend(snapshot migration.Snapshot, high migration.LSN) {
 	s.extra = append(s.extra, snapshot)

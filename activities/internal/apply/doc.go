@@ -26,6 +26,28 @@
 // are a deletion there, not nothing. Keys that are equal although their texts differ (numeric 1.0 and 1.00) fold by a
 // normal form where there is one; tables with other such keys (citext, interval) are written change by change.
 //
+// # Where the target differs on purpose
+//
+// A change is read by the source's names; package mapping says what becomes of it. Other names and columns left out change
+// nothing else. A table with a filter, an expression, fewer operations, rows that the copy kept, or another source beside
+// it converges for ever, and so does every table where changes begin at a moment that the target's rows know nothing of:
+// nothing is counted and nothing is a conflict.
+//
+//	given ──► x.o0 x.o1 … (old)  ──► k.s3, k.keep     computed by the target, from the source's values under the
+//	          x.n0 x.n1 … (new)  ──► e.s3, e.keep     source's names and types
+//
+//	filter       a row that is not wanted is deleted by its key, one that is wanted is upserted, so that it does not matter
+//	             where it was. That takes every value: an image without some is a fault
+//	operations   what is not wanted is dropped before it folds. What the copy may have brought belongs to the copy, and is
+//	             applied whatever it is. Without insertions an update changes what is there, and a new key is taken by the
+//	             row that is there, before which a leftover gives way
+//	kept rows    differ from the source's until a change brings all their values; one that does not makes the row be read
+//	             again. dts_sync.kept has their keys
+//	merge        the constants in the target's key keep the sources apart; TRUNCATE deletes by them, or asks
+//
+// A key change whose row is as it was (the copy is over, and somebody knows the target's rows) takes the row along where
+// values were not sent; a row that is not there is read again.
+//
 // # Invariants
 //
 //	I1  Rows and progress row commit in one transaction; the progress row moves from the position that this process

@@ -25,9 +25,10 @@ func (k kind) String() string {
 type action struct {
 	table  *table
 	kind   kind
-	absent string // columns whose values are not known, as a bit set; "" = none
+	absent string // values that are not known, as a bit set; "" = none
+	only   bool   // of a converging table: nothing is inserted, whatever is missing
 	rows   []rowChange
-	expect int64 // rows that it must hit; uncounted when converging
+	expect int64 // rows that it must hit; uncounted where any number is right
 }
 
 // rowChange is one row of an action: at finds it, image is what it becomes.
@@ -91,6 +92,7 @@ type fold struct {
 type entry struct {
 	state state
 	band  bool // any of its changes was in the band
+	only  bool // none of its changes may insert
 	rowChange
 }
 
@@ -110,16 +112,20 @@ func (f *fold) add(e event) bool {
 		return f.merge(from, e)
 	}
 	to := f.find(e.image)
-	if e.band {
+	if e.band && !e.inPlace() {
 		return f.split(from, to, e)
 	}
 	if from >= 0 || to >= 0 {
 		return false
 	}
-	f.append(e.at, entry{state: moved, rowChange: rowChange{e.at, e.image}})
+	f.append(e.at, entry{state: moved, band: e.band, only: e.only, rowChange: rowChange{e.at, e.image}})
 	f.index[f.newKey(e.image)] = len(f.entries) - 1
 	return true
 }
+
+// inPlace reports whether a key change that converges takes the row along: there is nothing else that it may become, or
+// nobody else knows what was not sent.
+func (e *event) inPlace() bool { return e.only || e.settled && e.partial }
 
 // find looks an entry up by the key of an image, and leaves the key in scratch.
 func (f *fold) find(image row) int {
@@ -143,7 +149,7 @@ func (f *fold) append(key row, e entry) {
 // merge folds a change into entry i, or makes an entry when i is none.
 func (f *fold) merge(i int, e event) bool {
 	if i < 0 {
-		f.append(e.at, entry{state: first(e.op), band: e.band, rowChange: rowChange{e.at, e.image}})
+		f.append(e.at, entry{state: first(e.op), band: e.band, only: e.only, rowChange: rowChange{e.at, e.image}})
 		return true
 	}
 	old := &f.entries[i]
@@ -154,7 +160,7 @@ func (f *fold) merge(i int, e event) bool {
 	if e.op == wal.Update && old.image != nil {
 		e.image = fill(e.image, old.image)
 	}
-	old.state, old.band, old.image = state, old.band || e.band, e.image
+	old.state, old.band, old.only, old.image = state, old.band || e.band, old.only && e.only, e.image
 	return true
 }
 
@@ -176,16 +182,16 @@ func (f *fold) queue(e event) bool {
 	}
 	change := rowChange{e.at, e.image}
 	switch {
-	case e.moved && e.band:
+	case e.moved && e.band && !e.inPlace():
 		f.entries = append(f.entries, entry{state: deleted, band: true, rowChange: rowChange{at: e.at}},
 			entry{state: inserted, band: true, rowChange: rowChange{e.image, e.image}})
 	case e.moved:
-		f.entries = append(f.entries, entry{state: moved, rowChange: change})
-	case f.table.keyless() && e.op == wal.Update && len(f.table.fixed) > 0: // which cannot be set
+		f.entries = append(f.entries, entry{state: moved, band: e.band, only: e.only, rowChange: change})
+	case f.table.keyless() && e.op == wal.Update && !e.only && (len(f.table.fixed) > 0 || f.table.converges): // which cannot be set, or may enter
 		f.entries = append(f.entries, entry{state: deleted, rowChange: rowChange{at: e.at}},
 			entry{state: inserted, rowChange: rowChange{e.image, e.image}})
 	default:
-		f.entries = append(f.entries, entry{state: first(e.op), band: e.band, rowChange: change})
+		f.entries = append(f.entries, entry{state: first(e.op), band: e.band, only: e.only, rowChange: change})
 	}
 	return true
 }
@@ -225,57 +231,66 @@ func (f *fold) reset() {
 }
 
 func (f *fold) group(e *entry) {
-	kind, each := e.write()
-	if kind == insert && f.table.insertOnly() {
-		each = uncounted
-	}
+	kind, each := f.table.write(e)
 	mask := ""
 	if e.image != nil && kind != remove {
 		mask = absent(e.image)
 	}
 	for i := range f.groups {
 		g := &f.groups[i]
-		if g.kind == kind && g.absent == mask && g.each() == each {
+		if g.kind == kind && g.absent == mask && g.only == e.only && g.each() == each {
 			g.rows = append(g.rows, e.rowChange)
 			g.expect += max(each, 0)
 			return
 		}
 	}
-	f.groups = append(f.groups, action{table: f.table, kind: kind, absent: mask, rows: []rowChange{e.rowChange}, expect: each})
+	f.groups = append(f.groups, action{table: f.table, kind: kind, absent: mask, only: e.only, rows: []rowChange{e.rowChange}, expect: each})
 }
 
 // each is how many rows one row of the action hits: 1, 0, or uncounted.
 func (a action) each() int64 { return min(a.expect, 1) }
 
 // write says how an entry is written, and how many rows that must hit.
-func (e *entry) write() (kind, int64) {
+func (t *table) write(e *entry) (kind, int64) {
 	if e.band {
-		return e.converge(), uncounted
+		return t.converge(e)
+	}
+	each := int64(1)
+	if t.converges || e.state == inserted && t.insertOnly() {
+		each = uncounted
 	}
 	switch e.state {
 	case inserted:
-		return insert, 1
+		return insert, each
 	case updated, replaced: // a replaced row is updated in full: deleting it could cascade
-		return change, 1
+		return change, each
 	case moved:
-		return move, 1
+		return move, each
 	case nothing:
 		return remove, 0
 	case deleted, refused: // no entry is in the state refused
 	}
-	return remove, 1
+	return remove, each
 }
 
-// converge is for the band, where no state before is certain: a deletion stays one even after an insertion, a full image
-// is an upsert, and a partial one changes the row if it is there; if it is not, a later change of the band removes it.
-func (e *entry) converge() kind {
+// converge is for where no state before is certain: a deletion stays one even after an insertion, a full image is an
+// upsert, and a partial one changes the row if it is there; if it is not, a later change of the band removes it. Where no
+// later change would, the count tells that a row must be read again.
+func (t *table) converge(e *entry) (kind, int64) {
+	lacking := e.image != nil && partial(e.image)
+	each := int64(uncounted)
+	if lacking && (t.marked || t.converges && e.state == moved && !e.only || t.fromNow && !e.only) {
+		each = 1
+	}
 	switch {
 	case e.state == deleted || e.state == nothing:
-		return remove
-	case e.state == updated && partial(e.image):
-		return change
+		return remove, uncounted
+	case e.state == moved:
+		return move, each
+	case e.state == updated && (lacking || e.only):
+		return change, each
 	}
-	return put
+	return put, uncounted
 }
 
 // absent is a bit set of the values that an image lacks, or "".

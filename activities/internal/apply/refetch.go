@@ -103,20 +103,20 @@ func (t *table) read(ctx context.Context, conn *pgx.Conn, operators map[string]s
 	var terms []string
 	var values [][]byte
 	for _, i := range t.key {
-		name := t.columns[i].name
+		name := t.given[i].name
 		values = append(values, image[i].Data)
 		terms = append(terms, fmt.Sprintf("%s %s $%d::text::%s", migration.Quote(name), operators[name], len(values), t.plannedColumn(name).Type))
 	}
-	names := make([]string, len(t.columns))
-	for i, c := range t.columns {
-		names[i] = c.name
+	names := make([]string, len(t.given))
+	for i := range t.given {
+		names[i] = t.given[i].name
 	}
 	sql := "select " + migration.QuoteList(names) + " from only " + t.planned.Name.SQL() + " where " + strings.Join(terms, " and ")
 	result := conn.PgConn().ExecParams(ctx, sql, values, nil, nil, nil).Read()
 	if result.Err != nil || len(result.Rows) == 0 {
 		return nil, result.Err
 	}
-	found := make(row, len(t.columns))
+	found := make(row, len(t.given))
 	for i, value := range result.Rows[0] {
 		if value != nil {
 			found[i] = wal.Value{Kind: wal.Text, Data: value}

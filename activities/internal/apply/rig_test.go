@@ -15,6 +15,7 @@ import (
 	"github.com/pgdts/pgdts/activities/internal/apply"
 	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/wal"
 	"github.com/pgdts/pgdts/tests/pgserver"
@@ -35,7 +36,7 @@ type rig struct {
 	decoder        *wal.Decoder
 	applier        *apply.Applier
 	partBytes      int
-	tables         []catalog.Table
+	tables         []mapping.Table
 }
 
 const run = "run-1"
@@ -49,13 +50,22 @@ func newRig(t testing.TB, ddl string) *rig {
 
 func newRigOn(t testing.TB, from, to *pgserver.Server, ddl string) *rig {
 	t.Helper()
+	return newMapped(t, from, to, ddl, ddl, func(*mapping.Table) {})
+}
+
+// newMapped runs a statement on each side, and changes what is planned of each table.
+func newMapped(t testing.TB, from, to *pgserver.Server, source, target string, change func(*mapping.Table)) *rig {
+	t.Helper()
 	r := &rig{t: t, source: pgtest.Database(t, from), target: pgtest.Database(t, to), partBytes: 1 << 20}
-	r.source.Exec(t, ddl)
-	r.target.Exec(t, ddl)
+	r.source.Exec(t, source)
+	r.target.Exec(t, target)
 	r.spec = migration.Spec{ID: migration.RandomID("test")}
 	r.spec.Defaults()
 	r.from, r.to = server(t, migration.Source, r.source), server(t, migration.Target, r.target)
 	r.publish()
+	for i := range r.tables {
+		change(&r.tables[i])
+	}
 	r.source.Exec(t, fmt.Sprintf("select pg_create_logical_replication_slot('%s', 'pgoutput')", r.spec.ID.Slot()))
 	r.record()
 	t.Cleanup(func() {
@@ -129,14 +139,14 @@ func (r *rig) record() {
 				published = "insert"
 			}
 		}
-		r.target.Exec(r.t, `insert into dts_sync.tbl (migration, relid, schema, name, mode, stage, published, key, def, fingerprint)
-			values ($1, $2, $3, $4, $5, 'exact', $6, coalesce($7, '{}'::text[]), $8, '')`,
-			r.spec.ID, table.OID, table.Name.Schema, table.Name.Name, mode, published, table.Key, def)
+		r.target.Exec(r.t, `insert into dts_sync.tbl (migration, relid, schema, name, target_schema, target_name, mode, stage, published, key, def, fingerprint)
+			values ($1, $2, $3, $4, $5, $6, $7, 'exact', $8, coalesce($9, '{}'::text[]), $10, '')`,
+			r.spec.ID, table.OID, table.Name.Schema, table.Name.Name, table.Target.Schema, table.Target.Name, mode, published, table.Key, def)
 	}
 }
 
 // plan reads the tables as their catalog describes them.
-func plan(t testing.TB, db *pgtest.DB) []catalog.Table {
+func plan(t testing.TB, db *pgtest.DB) []mapping.Table {
 	t.Helper()
 	const sql = `select coalesce(json_agg(json_build_object(
 		'oid', c.oid::int8, 'name', json_build_object('schema', n.nspname, 'name', c.relname), 'kind', c.relkind,
@@ -162,7 +172,11 @@ func plan(t testing.TB, db *pgtest.DB) []catalog.Table {
 	if err := json.Unmarshal(data, &tables); err != nil {
 		t.Fatal(err)
 	}
-	return tables
+	var whole []mapping.Table
+	for _, table := range tables {
+		whole = append(whole, mapping.Whole(table))
+	}
+	return whole
 }
 
 func must(t testing.TB, err error) {
@@ -272,13 +286,13 @@ func (r *rig) mustHaveNoConflict() {
 	}
 }
 
-// copyRows copies rows of a table from a transaction of the source.
-func copyRows(ctx context.Context, from, to *pgx.Conn, table, where string) error {
+// copyRows copies what a query gives in a transaction of the source.
+func copyRows(ctx context.Context, from, to *pgx.Conn, query, into string) error {
 	var rows bytes.Buffer
-	if _, err := from.PgConn().CopyTo(ctx, &rows, "copy (select * from only "+table+" where "+where+") to stdout"); err != nil {
+	if _, err := from.PgConn().CopyTo(ctx, &rows, "copy ("+query+") to stdout"); err != nil {
 		return err
 	}
-	_, err := to.PgConn().CopyFrom(ctx, &rows, "copy "+table+" from stdin")
+	_, err := to.PgConn().CopyFrom(ctx, &rows, "copy "+into+" from stdin")
 	return err
 }
 

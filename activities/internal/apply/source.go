@@ -27,8 +27,9 @@ const nameTypes = `
 select coalesce(format_type(o, m), '') from unnest($1::oid[], $2::int4[]) with ordinality as u(o, m, n) order by n`
 
 type typeKey struct {
-	oid uint32
-	mod int32
+	oid    uint32
+	mod    int32
+	target bool // its name there
 }
 
 // sourceTypes names the types of a relation's columns, "" where the type's oid tells enough: no modifier is or was there.
@@ -37,7 +38,7 @@ func (a *Applier) sourceTypes(ctx context.Context, t *table, relation *wal.Relat
 	var oids []uint32
 	var mods []int32
 	for _, column := range relation.Columns {
-		key := typeKey{column.TypeOID, column.TypeMod}
+		key := typeKey{oid: column.TypeOID, mod: column.TypeMod}
 		if _, known := a.types[key]; !known && t.needsType(column) {
 			a.types[key] = ""
 			oids, mods = append(oids, key.oid), append(mods, key.mod)
@@ -50,7 +51,7 @@ func (a *Applier) sourceTypes(ctx context.Context, t *table, relation *wal.Relat
 	}
 	for i, column := range relation.Columns {
 		if t.needsType(column) {
-			types[i] = a.types[typeKey{column.TypeOID, column.TypeMod}]
+			types[i] = a.types[typeKey{oid: column.TypeOID, mod: column.TypeMod}]
 		}
 	}
 	return types, nil
@@ -75,7 +76,7 @@ func (a *Applier) readTypes(ctx context.Context, relation *wal.Relation, oids []
 			return fmt.Errorf("%d types, %d names", len(oids), len(names))
 		}
 		for i, name := range names {
-			a.types[typeKey{oids[i], mods[i]}] = name
+			a.types[typeKey{oid: oids[i], mod: mods[i]}] = name
 		}
 		return nil
 	})

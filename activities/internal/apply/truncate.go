@@ -2,6 +2,9 @@ package apply
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgdts/pgdts/activities/internal/wal"
@@ -9,7 +12,7 @@ import (
 )
 
 // truncate empties the listed tables in one statement, without CASCADE: the source lists what it has cascaded to.
-// A table whose copy came after the truncation is left alone.
+// A table whose copy came after the truncation is left alone; one that holds rows of others as well is not emptied.
 func (a *Applier) truncate(ctx context.Context, tx *wal.Transaction, relations []*wal.Relation) error {
 	var emptied []*table
 	for _, relation := range relations {
@@ -20,18 +23,29 @@ func (a *Applier) truncate(ctx context.Context, tx *wal.Transaction, relations [
 		if t.planned.Mode == migration.ModeRoot || t.planned.Kind == "p" { // its leaves are listed
 			continue
 		}
-		if t.advice != "" {
-			return t.drift(errLeafTruncated, "on the target: "+t.advice+", and move its rows there; then resume")
-		}
 		regime, err := a.decide(tx, t)
 		if err != nil {
 			return err
 		}
-		if regime == skip {
+		if regime == skip || !t.wants(wal.Truncate) {
 			continue
+		}
+		if t.advice != "" {
+			return t.drift(errLeafTruncated, "on the target: "+t.advice+", and move its rows there; then resume")
 		}
 		if err := a.walk.flushTable(ctx, t); err != nil {
 			return err
+		}
+		if t.planned.Keep || t.planned.Merged {
+			if err := a.withdraw(ctx, tx, t, relation, relations); err != nil {
+				return err
+			}
+			continue
+		}
+		if t.planned.Existing { // it may be partitioned there, unlike on the source
+			if err := a.bind(ctx, t, relation); err != nil {
+				return err
+			}
 		}
 		emptied = append(emptied, t)
 	}
@@ -39,6 +53,39 @@ func (a *Applier) truncate(ctx context.Context, tx *wal.Transaction, relations [
 		return nil
 	}
 	return a.empty(ctx, emptied)
+}
+
+// withdraw takes a table's rows out of a table of the target that holds others: those of a source of a merge can be told
+// apart by the constants in their key. Where they cannot, a person must decide.
+func (a *Applier) withdraw(ctx context.Context, tx *wal.Transaction, t *table, relation *wal.Relation, listed []*wal.Relation) error {
+	if err := a.bind(ctx, t, relation); err != nil {
+		return err
+	}
+	if err := a.pipe.flush(ctx); err != nil {
+		return err
+	}
+	var constant []int
+	var terms []string
+	for _, i := range t.found {
+		if c := &t.columns[i]; c.set != "" && len(c.reads) == 0 {
+			constant = append(constant, i)
+			terms = append(terms, fmt.Sprintf("t.%s %s %s", migration.Quote(c.name), c.equal, t.value(after, i)))
+		}
+	}
+	if len(constant) > 0 && !t.planned.Keep && !a.shares(t, listed) {
+		a.pipe.plain(ctx, fmt.Sprintf("delete from %s as t using (select) as x%s where %s", t.only(), t.evaluate(after, constant, false),
+			strings.Join(terms, " and ")))
+		a.pipe.ledger(ctx, a.config.Lane.AddTruncate(t.relid))
+		a.counted.Changes++
+		return nil
+	}
+	settled, err := a.config.Lane.TruncateSettled(ctx, a.conn, t.relid, tx.Commit)
+	if err != nil || settled {
+		return err
+	}
+	return t.drift(errTruncated, fmt.Sprintf("on the target: delete from %s what came from the source, then tell that it is done: "+
+		"update dts_sync.tbl set truncated = '%s' where migration = %s and relid = %d; then resume",
+		t.target.SQL(), tx.Commit, migration.Literal(string(t.id)), t.relid))
 }
 
 // referencing are foreign keys from tables that are not listed. The source had none, or none that are migrated; where
@@ -52,13 +99,38 @@ select exists (
       and (n.nspname, c.relname) in (select * from unnest($1::text[], $2::text[]))
       and (m.nspname, r.relname) not in (select * from unnest($1::text[], $2::text[])))`
 
+// shares reports whether a table that was not truncated with it has the same constants in its key: another partition.
+func (a *Applier) shares(t *table, listed []*wal.Relation) bool {
+	for relid, other := range a.tables {
+		truncated := slices.ContainsFunc(listed, func(r *wal.Relation) bool { return r.ID == relid })
+		if other != t && other.target == t.target && !truncated && other.planned.Mode != migration.ModeRoot &&
+			slices.Equal(other.constants(), t.constants()) {
+			return true
+		}
+	}
+	return false
+}
+
+// constants are the expressions in the target's key that read nothing.
+func (t *table) constants() []string {
+	var all []string
+	for _, c := range t.planned.Into {
+		if c.Set != "" && len(c.Reads) == 0 && slices.Contains(t.planned.TargetKey, c.Name) {
+			all = append(all, c.Name+" = "+c.Set)
+		}
+	}
+	return all
+}
+
+var errTruncated = errors.New("the source has truncated it, and its table on the target holds rows of others, which nothing tells apart")
+
 func (a *Applier) empty(ctx context.Context, tables []*table) error {
 	if err := a.pipe.flush(ctx); err != nil {
 		return err
 	}
 	var names, schemas, tableNames []string
 	for _, t := range tables {
-		names = append(names, "only "+t.target.SQL())
+		names = append(names, t.only())
 		schemas, tableNames = append(schemas, t.target.Schema), append(tableNames, t.target.Name)
 	}
 	var referenced bool

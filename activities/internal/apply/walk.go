@@ -26,7 +26,7 @@ type walk struct {
 // event takes one change. An error of the executor may belong to an earlier change.
 func (w *walk) event(ctx context.Context, tx *wal.Transaction, t *table, e event) error {
 	f := w.fold(t)
-	if e.band && e.moved && e.partial {
+	if e.band && e.moved && e.partial && !e.inPlace() {
 		return w.moveInBand(ctx, tx, f, e)
 	}
 	if !f.add(e) {

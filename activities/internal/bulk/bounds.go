@@ -27,7 +27,7 @@ func (c Config) chunksOf(ctx context.Context, source *pgx.Conn, t ledger.Table) 
 	var bounds [][]string
 	if t.Mode == migration.ModeKeyRange && parts > 1 {
 		var err error
-		if bounds, err = quantiles(ctx, source, t.Table, parts); err != nil {
+		if bounds, err = quantiles(ctx, source, t.Table.Table, parts); err != nil {
 			return nil, err
 		}
 	}

@@ -60,9 +60,19 @@ func newBenchOn(t *testing.T, from, to *pgserver.Server, ddl string) *bench {
 	b.book = ledger.Ledger{ID: spec.ID, Conn: b.target.Conn(t)}
 	require.NoError(t, ledger.Create(t.Context(), b.book.Conn))
 	require.NoError(t, b.book.Acquire(t.Context(), run, spec))
+	b.made()
 	b.slotSees(pgtest.Value[string](t, b.source, "select txid_current_snapshot()::text"))
 	b.finisher = &finisher{bench: b}
 	return b
+}
+
+// made says that the target's tables are the migration's.
+func (b *bench) made() {
+	b.Helper()
+	b.target.Exec(b, fmt.Sprintf(`insert into dts_sync.object (migration, no, dump_id, section, kind, schema, name, ddl, state)
+		select '%s', row_number() over (), 0, 'before', 'TABLE', n.nspname, c.relname, '', 'done'
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'dts_sync')`, b.config.Spec.ID))
 }
 
 // slotSees records a slot whose exported snapshot is the one given.

@@ -30,6 +30,9 @@ type Config struct {
 	// GuardMax is how long an attempt waits for the source to show what the slot's snapshot saw, and to flush its log.
 	// Default 30 seconds.
 	GuardMax time.Duration
+	// SnapshotWait is how long a lane waits for a session that holds the copy's snapshot, where no changes follow the copy.
+	// Default 10 minutes: another holder first removes what was copied under the snapshot before.
+	SnapshotWait time.Duration
 }
 
 const chunkBytesMax = 256 << 20
@@ -43,6 +46,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.StallMax, time.Hour)
 	fill(&c.LockTimeout, 5*time.Second)
 	fill(&c.GuardMax, 30*time.Second)
+	fill(&c.SnapshotWait, 10*time.Minute)
 	c.ChunkBytes = min(c.ChunkBytes, chunkBytesMax)
 	return c
 }

@@ -1,5 +1,5 @@
-// Package bulk copies tables as they are, without a long transaction on the source and without losing or doubling a
-// row, whoever dies meanwhile.
+// Package bulk copies tables as the definition wants them, without a long transaction on the source and without losing or
+// doubling a row, whoever dies meanwhile.
 //
 // Plan cuts each table into key ranges. Lanes (Run) claim them one by one; a chunk is copied like this:
 //
@@ -23,10 +23,29 @@
 //	I4  rows and "done" commit together; the chunk's row is locked throughout, so of two attempts one writes.
 //	I5  snapshots of one primary are totally ordered by inclusion; chunks that are not came from two servers. A standby's
 //	    snapshot does not list what runs, so a server in recovery is refused.
-//	I6  a table without a key that can be trusted is one chunk: one snapshot, no band.
+//	I6  a table without a key that can be trusted is one chunk: one snapshot, no band. So is one that the target had before,
+//	    with a unique index on other columns: rows of several snapshots may break it that no single one does.
+//	I7  the copy removes and changes no row that the target had. Where there may be some, a chunk goes into a table of
+//	    the transaction first, and (5) also says which keys were kept.
 //
 // A process that dies at (1) to (4) leaves nothing but a counted attempt; after (5) it leaves a chunk that is done. A
 // frozen process holds its chunk's lock until the next attempt at its lane ends its sessions (ledger.Enter). When the
 // last chunk of a table is done, a lane claims the table and builds key and plain indexes; one that dies there is known
 // by its old token, and another lane takes the table over. Every lane stays until all tables are finished.
+//
+// Filters and transformations are evaluated by the source, inside the COPY, and bounds are of the source's key.
+//
+// Where no changes follow the copy, nothing would mend the differences between snapshots. Then S is one for all chunks: Hold
+// exports it and keeps its session, and each reading transaction joins it before it locks the table. That turns I2 around,
+// so that (2) also sees that the table's file is the one the snapshot knows. A snapshot that is lost, or that a TRUNCATE made
+// useless, ends its epoch:
+//
+//	target: epoch := epoch + 1, no snapshot; chunks of the old one commit no more        (a)
+//	target: tables that chunks were copied into are emptied, a few at a time             (b)
+//	source: begin repeatable read read only; export S
+//	target: every chunk is undone again, the snapshot's name is told; commit             (c)
+//
+// A holder that dies at (a) or (b) is followed by one that does it again. The copy cannot end between, because (a) happens
+// only while a chunk is undone, and nothing can be copied before (c). The lanes wait, and what they read under the old
+// snapshot fails at (5).
 package bulk

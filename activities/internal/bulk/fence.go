@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,10 +17,13 @@ import (
 // ends the fence's transaction.
 func CopyUnderFence(ctx context.Context, config Config, source, target *pgx.Conn, lane ledger.Lane, table ledger.Table) (int64, error) {
 	w := &worker{config: config.withDefaults(), lane: lane, source: source, target: target}
+	if err := w.replaceable(ctx, table); err != nil {
+		return 0, err
+	}
 	if err := w.fresh(ctx, table); err != nil {
 		return 0, err
 	}
-	if err := w.unchanged(ctx, table); err != nil {
+	if err := w.unchanged(ctx, source, table); err != nil {
 		return 0, err
 	}
 	var rows int64
@@ -27,11 +31,11 @@ func CopyUnderFence(ctx context.Context, config Config, source, target *pgx.Conn
 		if err := empty(ctx, tx, table); err != nil {
 			return err
 		}
-		format, err := w.format(ctx, table.Table)
+		as, err := w.form(ctx, table.Table)
 		if err != nil {
 			return err
 		}
-		rows, _, err = w.pipe(ctx, source, target, copyOut(table.Table, "")+format, copyIn(table.Table)+format, func(int) {})
+		rows, _, err = w.pipe(ctx, source, target, copyOut(table.Table, nil, nil, as), copyIn(table.Target.SQL(), table.Table, as), func(int) {})
 		return err
 	})
 	return rows, named(w.config.Target.Fault("copy again", table.Name.String(), err), table.Name.String())
@@ -51,23 +55,55 @@ func (w *worker) fresh(ctx context.Context, table ledger.Table) error {
 	return nil
 }
 
-// referenced finds foreign keys to the table, because of which it cannot be truncated alone.
-const referenced = `select exists (select from pg_constraint where contype = 'f' and confrelid = to_regclass($1))`
+// readShared finds other tables that are written into the same one: partitions whose tree is not the same on the target.
+const readShared = `
+select exists (select from dts_sync.tbl
+               where migration = $1 and target_schema = $2 and target_name = $3 and relid <> $4 and mode <> 'root')`
 
-// empty removes the table's rows, those of an extension excepted, which the copy leaves out too.
+// replaceable refuses a table with rows that are not this table's.
+func (w *worker) replaceable(ctx context.Context, table ledger.Table) error {
+	var shared bool
+	err := w.target.QueryRow(ctx, readShared, w.lane.ID, table.Target.Schema, table.Target.Name, table.OID).Scan(&shared)
+	if err != nil {
+		return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+	}
+	var cause string
+	switch {
+	case table.Keep:
+		cause = "the target keeps rows of its own in it"
+	case table.Merged, shared:
+		cause = "rows of other tables are in it"
+	case table.Existing && w.config.Spec.FromNow():
+		cause = "its rows on the target were there before the migration"
+	default:
+		return nil
+	}
+	return migration.NewFault(migration.FaultNotReady, "copy again", table.Target.String(),
+		errors.New("its updates and deletes are not in the stream, and its rows cannot be replaced: "+cause),
+		"give the table a key that identifies its rows, or bring its changes over by hand")
+}
+
+// referenced finds foreign keys to the table, because of which it cannot be truncated alone.
+const referenced = `
+select exists (select from pg_class where oid = to_regclass($1) and relkind = 'p'),
+       exists (select from pg_constraint where contype = 'f' and confrelid = to_regclass($1))`
+
+// empty removes the table's rows, those of an extension excepted, which the copy leaves out too. A table that was there
+// before is not truncated: that takes a right of its own, and its user may have hung a trigger on it.
 func empty(ctx context.Context, tx pgx.Tx, table ledger.Table) error {
-	if table.Condition != "" {
-		_, err := tx.Exec(ctx, "delete from only "+table.Name.SQL()+" "+table.Condition)
+	var partitioned, foreign bool
+	if err := tx.QueryRow(ctx, referenced, table.Target.SQL()).Scan(&partitioned, &foreign); err != nil {
 		return err
 	}
-	var foreign bool
-	if err := tx.QueryRow(ctx, referenced, table.Name.SQL()).Scan(&foreign); err != nil {
-		return err
+	command := "truncate only " + table.Target.SQL()
+	switch {
+	case partitioned:
+		command = "delete from " + table.Target.SQL()
+	case table.Condition != "":
+		command = "delete from only " + table.Target.SQL() + " " + table.Condition
+	case foreign, table.Existing:
+		command = "delete from only " + table.Target.SQL()
 	}
-	command := "truncate only "
-	if foreign {
-		command = "delete from only "
-	}
-	_, err := tx.Exec(ctx, command+table.Name.SQL())
+	_, err := tx.Exec(ctx, command)
 	return err
 }

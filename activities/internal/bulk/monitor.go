@@ -27,6 +27,9 @@ func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error
 			err = w.config.Target.Fault("renew the lease on", string(w.lane.ID), err)
 			break
 		}
+		if err = w.abandonLost(ctx, book); err != nil {
+			break
+		}
 		var beat migration.Beat
 		if beat, err = w.beat(ctx, book); err == nil {
 			report(beat)
@@ -34,6 +37,20 @@ func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error
 		}
 	}
 	return ended(ctx, err)
+}
+
+// abandonLost ends the copying of a chunk whose snapshot was given up: it could not commit any more, and the next one waits
+// for its lock.
+func (w *worker) abandonLost(ctx context.Context, book ledger.Ledger) error {
+	reading := w.reading.Load()
+	if reading == nil || !w.held() {
+		return nil
+	}
+	now, err := book.Read(ctx)
+	if err == nil && now.SnapshotEpoch != reading.epoch {
+		reading.stop(ledger.ErrEpoch)
+	}
+	return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
 }
 
 // ended drops an error that the end of the work has caused.

@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -37,7 +39,7 @@ func Plan(ctx context.Context, config Config, lane ledger.Lane, report func(migr
 		return Planned{}, config.Target.Fault("read ledger of", string(lane.ID), err)
 	}
 	if !main.Planned {
-		tables, chunks, err := config.cut(ctx, lane, main.Publications, report)
+		tables, chunks, err := config.cut(ctx, lane, book, main.Publications, report)
 		if err != nil {
 			return Planned{}, err
 		}
@@ -69,8 +71,8 @@ func record(ctx context.Context, target *pgx.Conn, lane ledger.Lane, tables []le
 }
 
 // cut reads the source. Roots of partition trees have no rows and no chunk: they are copied from the start, and their
-// key is built when those of all other tables are.
-func (c Config) cut(ctx context.Context, lane ledger.Lane, publications []string, report func(migration.Beat)) ([]ledger.Table, []ledger.Chunk, error) {
+// key is built when those of all other tables are. Where nothing is copied, every table is exact at once: its band is empty.
+func (c Config) cut(ctx context.Context, lane ledger.Lane, book ledger.Ledger, publications []string, report func(migration.Beat)) ([]ledger.Table, []ledger.Chunk, error) {
 	source, err := c.Source.Connect(ctx, lane.Session())
 	if err != nil {
 		return nil, nil, err
@@ -81,33 +83,87 @@ func (c Config) cut(ctx context.Context, lane ledger.Lane, publications []string
 	if err != nil {
 		return nil, nil, c.Source.Fault("read write counters", "", err)
 	}
-	found, err := catalog.Tables(ctx, source)
+	found, err := c.selected(ctx, source, book)
 	if err != nil {
-		return nil, nil, c.Source.Fault("read tables", "", err)
+		return nil, nil, err
 	}
 	if found, err = c.streamed(ctx, source, publications, found); err != nil {
+		return nil, nil, err
+	}
+	there, err := c.lookAtExisting(ctx, book.Conn, found)
+	if err != nil {
 		return nil, nil, err
 	}
 	var tables []ledger.Table
 	var chunks []ledger.Chunk
 	for i, t := range found {
-		table := ledger.Table{
-			Table: t, Mode: t.Mode(c.Spec.WithoutKey), Stage: migration.StagePlanned,
-			Published: t.Published(c.Spec.WithoutKey), WriteBase: writes[t.OID],
+		table, parts, err := c.cutTable(ctx, source, t, there)
+		if err != nil {
+			return nil, nil, err
 		}
-		if table.Mode == migration.ModeRoot {
-			table.Stage = migration.StageCopied
-		} else {
-			parts, err := c.chunksOf(ctx, source, table)
-			if err != nil {
-				return nil, nil, c.Source.Fault("cut", t.Name.String(), err)
-			}
-			chunks = append(chunks, parts...)
-		}
-		tables = append(tables, table)
+		table.WriteBase = writes[t.OID]
+		tables, chunks = append(tables, table), append(chunks, parts...)
 		report(migration.Beat{Done: int64(i + 1), Total: int64(len(found))})
 	}
 	return tables, chunks, nil
+}
+
+func (c Config) cutTable(ctx context.Context, source *pgx.Conn, t mapping.Table, there existing) (ledger.Table, []ledger.Chunk, error) {
+	table := ledger.Table{
+		Table: t, Mode: c.mode(t, there.strict[t.Target]), Stage: migration.StagePlanned, Published: t.Published(t.WithoutKey),
+	}
+	switch {
+	case !c.Spec.Has(migration.TypeFull):
+		table.Stage = migration.StageExact
+		return table, nil, nil
+	case table.Mode == migration.ModeRoot:
+		table.Stage = migration.StageCopied
+		return table, nil, nil
+	case t.Existing && !t.Keep && !there.empty[t.Target]:
+		return table, nil, mustBeEmpty(t)
+	}
+	table.WasEmpty = t.Existing && !t.Keep
+	chunks, err := c.chunksOf(ctx, source, table)
+	return table, chunks, c.Source.Fault("cut", t.Name.String(), err)
+}
+
+// selected resolves the definition. The precheck has found nothing in the way of it; what stands there now is new, and a
+// person must look. What a person may accept is kept for the report.
+func (c Config) selected(ctx context.Context, source *pgx.Conn, book ledger.Ledger) ([]mapping.Table, error) {
+	selection, problems, err := mapping.Read(ctx, source, c.Spec)
+	if err != nil {
+		return nil, c.Source.Fault("read tables", "", err)
+	}
+	made, err := book.Made(ctx)
+	if err != nil {
+		return nil, c.Target.Fault("read ledger of", string(book.ID), err)
+	}
+	more, err := selection.Meet(ctx, book.Conn, c.Spec, made)
+	if err != nil {
+		return nil, c.Target.Fault("read tables", "", err)
+	}
+	for _, p := range append(problems, more...) {
+		if !p.Alert {
+			return nil, migration.NewFault(migration.FaultDrift, "plan", p.Object, errors.New(p.Text), p.Fix)
+		}
+		if err := book.AddNote(ctx, p.Object+": "+p.Text); err != nil {
+			return nil, c.Target.Fault("note", p.Object, err)
+		}
+	}
+	return selection.Tables, nil
+}
+
+// mode is how a table's rows are carried. Under a snapshot that is held for all tables key ranges need no changes by which
+// they converge, and meet no constraint that one snapshot keeps.
+func (c Config) mode(t mapping.Table, strict bool) migration.TableMode {
+	mode := t.Mode(t.WithoutKey)
+	switch {
+	case !c.Spec.Has(migration.TypeIncremental) && mode == migration.ModeOneSnapshot && len(t.Key) > 0 && t.KeyTrusted && t.Extension == "":
+		return migration.ModeKeyRange
+	case c.Spec.Has(migration.TypeIncremental) && mode == migration.ModeKeyRange && strict:
+		return migration.ModeOneSnapshot
+	}
+	return mode
 }
 
 // readStreamed lists what is in publications, and the partitions below.
@@ -121,7 +177,7 @@ select oid from streamed`
 
 // streamed leaves out tables that came into being after the publications: a copy of them would look complete, while
 // their changes are in no stream. The cutover names them as not migrated.
-func (c Config) streamed(ctx context.Context, source *pgx.Conn, publications []string, tables []catalog.Table) ([]catalog.Table, error) {
+func (c Config) streamed(ctx context.Context, source *pgx.Conn, publications []string, tables []mapping.Table) ([]mapping.Table, error) {
 	if len(publications) == 0 {
 		return tables, nil
 	}
@@ -133,7 +189,7 @@ func (c Config) streamed(ctx context.Context, source *pgx.Conn, publications []s
 	if err != nil {
 		return nil, c.Source.Fault("read publications", "", err)
 	}
-	kept := make([]catalog.Table, 0, len(tables))
+	kept := make([]mapping.Table, 0, len(tables))
 	for _, t := range tables {
 		if t.Kind == "r" && !t.Unlogged && !slices.Contains(members, t.OID) {
 			c.Log.Warn("left out a table that was made after the publications", zap.String(migration.KeyTable, t.Name.String()))

@@ -59,16 +59,19 @@ type worker struct {
 	finisher Finisher
 
 	source, target *pgx.Conn
-	nudger         *pgx.Conn // on the source, once it was needed
+	aside          *pgx.Conn // on the source, once it was needed
 	main           ledger.Migration
 	tables         map[uint32]ledger.Table
 
 	done     Copied
 	inFlight atomic.Int64 // bytes of the chunk being copied
+	reading  atomic.Pointer[reading]
+	gone     int       // the epoch whose snapshot was found lost
+	waiting  time.Time // since when there is no snapshot to copy under
 }
 
 func (w *worker) close() {
-	pg.Close(w.nudger)
+	pg.Close(w.aside)
 	pg.Close(w.source)
 	pg.Close(w.target)
 }
@@ -109,7 +112,7 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		if w.main, err = (ledger.Ledger{ID: w.lane.ID, Conn: w.target}).Read(ctx); err != nil {
 			return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
 		}
-		if w.main.StartSnapshot.IsZero() || w.main.SystemID == "" || !w.main.Planned {
+		if !w.main.Planned || !w.held() && (w.main.StartSnapshot.IsZero() || w.main.SystemID == "") {
 			return migration.Faultf(migration.FaultBug, "copy", string(w.lane.ID), "slot or plan are not in the ledger")
 		}
 	}
@@ -174,6 +177,9 @@ func (w *worker) book() ledger.Ledger { return ledger.Ledger{ID: w.lane.ID, Conn
 // nextChunk copies a chunk that is due. The attempt is counted before it begins, so that one that kills the process
 // counts too.
 func (w *worker) nextChunk(ctx context.Context) (bool, error) {
+	if there, err := w.snapshotHeld(ctx); err != nil || !there {
+		return false, err
+	}
 	var c ledger.Chunk
 	var found bool
 	err := w.write(ctx, func(tx pgx.Tx) (err error) {
@@ -185,8 +191,13 @@ func (w *worker) nextChunk(ctx context.Context) (bool, error) {
 	}
 	err = w.copyChunk(ctx, c)
 	switch {
-	case errors.Is(err, errTaken):
+	case errors.Is(err, errTaken), errors.Is(err, ledger.ErrEpoch):
 		return true, nil
+	case errors.Is(err, errRewritten):
+		if err := w.giveUpEpoch(ctx); err != nil {
+			return true, err
+		}
+		fallthrough
 	case err != nil:
 		return true, w.endure(ctx, err, func(tx pgx.Tx, message string) (time.Duration, error) {
 			return ledger.FailChunk(ctx, tx, w.lane.ID, c, message)
@@ -194,6 +205,47 @@ func (w *worker) nextChunk(ctx context.Context) (bool, error) {
 	}
 	_, err = w.complete(ctx, c.RelID)
 	return true, err
+}
+
+// snapshotHeld reports whether chunks can be copied: where all tables are copied under one snapshot, while its holder
+// lives. It waits for another holder for a while only, since the one who starts it may be waiting for us.
+func (w *worker) snapshotHeld(ctx context.Context) (bool, error) {
+	if !w.held() {
+		return true, nil
+	}
+	var err error
+	if w.main, err = w.book().Read(ctx); err != nil {
+		return false, w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+	}
+	if w.main.SnapshotName != "" && w.main.SnapshotEpoch != w.gone {
+		w.waiting = time.Time{}
+		return true, nil
+	}
+	left, err := w.book().ChunksLeft(ctx)
+	switch {
+	case err != nil:
+		return false, w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+	case !left:
+		return false, nil
+	case w.waiting.IsZero():
+		w.waiting = time.Now()
+	case time.Since(w.waiting) > w.config.SnapshotWait:
+		fault := migration.Faultf(migration.FaultConnection, "source copy", string(w.lane.ID), "no session has held a snapshot for %s", w.config.SnapshotWait)
+		fault.Side = migration.Source
+		return false, fault
+	}
+	return false, nil
+}
+
+// giveUpEpoch lets the holder take another snapshot.
+func (w *worker) giveUpEpoch(ctx context.Context) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	w.config.Log.Warn("gave up the snapshot of the copy", zap.Int("epoch", w.main.SnapshotEpoch))
+	return w.config.Target.Fault("give up the snapshot of", string(w.lane.ID), w.write(ctx, func(tx pgx.Tx) error {
+		return w.lane.GiveUpEpoch(ctx, tx, w.main.SnapshotEpoch)
+	}))
 }
 
 // complete notes which tables have no undone chunk left.
@@ -218,7 +270,11 @@ func (w *worker) finishTable(ctx context.Context, others int) (bool, error) {
 		return false, w.config.Target.Fault("claim a table", "", err)
 	}
 	t := w.tables[relid]
-	if err := w.finish(ctx, t); err != nil {
+	err = w.finish(ctx, t)
+	if errors.Is(err, ledger.ErrEpoch) {
+		return true, nil
+	}
+	if err != nil {
 		err = named(w.config.Target.Fault("finish", t.Name.String(), err), t.Name.String())
 		return true, w.endure(ctx, err, func(tx pgx.Tx, message string) (time.Duration, error) {
 			return ledger.FailTable(ctx, tx, w.lane, relid, message)
@@ -236,14 +292,14 @@ func (w *worker) finish(ctx context.Context, t ledger.Table) error {
 		return err
 	}
 	if t.Mode != migration.ModeRoot {
-		if _, err := w.target.Exec(ctx, "analyze "+t.Name.SQL()); err != nil {
+		if _, err := w.target.Exec(ctx, "analyze "+t.Target.SQL()); err != nil {
 			return err
 		}
 	}
 	if err := w.finisher.Indexes(ctx, t.OID); err != nil {
 		return err
 	}
-	return w.write(ctx, func(tx pgx.Tx) error { return ledger.FinishTable(ctx, tx, w.lane, t.OID) })
+	return w.write(ctx, func(tx pgx.Tx) error { return ledger.FinishTable(ctx, tx, w.lane, t.OID, !w.held()) })
 }
 
 // endure records a failure that may pass by itself, so that everything else goes on; other faults it gives back. When

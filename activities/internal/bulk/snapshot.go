@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +19,12 @@ import (
 type position struct {
 	snapshot migration.Snapshot
 	lsn      migration.LSN
+	epoch    int // of the held snapshot; 0 = the transaction's own
 }
+
+// held reports whether all tables are copied under one snapshot that another session holds, because no changes follow
+// that could mend the differences between several.
+func (w *worker) held() bool { return !w.config.Spec.Has(migration.TypeIncremental) }
 
 // read runs work in a transaction of the source under which the table is what was planned, and returns its position.
 // When it returns without error every invariant on the source's side held until work had read its last row.
@@ -30,7 +34,7 @@ func (w *worker) read(ctx context.Context, t ledger.Table, work func() error) (p
 		return at, err
 	}
 	defer rollback(tx)
-	if err := w.unchanged(ctx, t); err != nil {
+	if err := w.same(ctx, t); err != nil {
 		return at, err
 	}
 	if err := work(); err != nil {
@@ -75,6 +79,13 @@ func (w *worker) begin(ctx context.Context, t ledger.Table) (pgx.Tx, position, e
 	if err != nil {
 		return nil, at, w.config.Source.Fault("begin reading", t.Name.String(), err)
 	}
+	if w.held() {
+		at.epoch = w.main.SnapshotEpoch
+		if err := w.join(ctx, tx); err != nil {
+			rollback(tx)
+			return nil, at, err
+		}
+	}
 	// LOCK takes no snapshot: the first query after it does.
 	_, err = tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d; lock table only %s in access share mode",
 		w.config.LockTimeout.Milliseconds(), t.Name.SQL()), pgx.QueryExecModeSimpleProtocol)
@@ -85,16 +96,26 @@ func (w *worker) begin(ctx context.Context, t ledger.Table) (pgx.Tx, position, e
 		}
 		return nil, at, w.config.Source.Fault("lock", t.Name.String(), err)
 	}
-	if at, err = w.look(ctx, tx, t); err != nil {
+	if at, err = w.look(ctx, tx, t, at); err != nil {
 		rollback(tx)
 		return nil, at, err
 	}
 	return tx, at, nil
 }
 
+// join makes the held snapshot the transaction's. That it is gone is no failure of what was to be read.
+func (w *worker) join(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "set transaction snapshot "+migration.Literal(w.main.SnapshotName), pgx.QueryExecModeSimpleProtocol)
+	switch pg.SQLState(err) {
+	case "22023", "42704", "55000": // no such snapshot, before and since version 17; its holder has ended
+		w.gone = w.main.SnapshotEpoch
+		return ledger.ErrEpoch
+	}
+	return w.config.Source.Fault("join the snapshot", w.main.SnapshotName, err)
+}
+
 // look reads snapshot and position in one statement, and refuses a server that is not the one the slot is on.
-func (w *worker) look(ctx context.Context, tx pgx.Tx, t ledger.Table) (position, error) {
-	var at position
+func (w *worker) look(ctx context.Context, tx pgx.Tx, t ledger.Table, at position) (position, error) {
 	var snapshot, lsn, walFile string
 	var recovering bool
 	err := tx.QueryRow(ctx, lockAndLook).Scan(&snapshot, &recovering, &lsn, &walFile)
@@ -114,39 +135,61 @@ func (w *worker) look(ctx context.Context, tx pgx.Tx, t ledger.Table) (position,
 }
 
 func (w *worker) sameTimeline(walFile string) error {
-	timeline, err := strconv.ParseUint(walFile[:min(8, len(walFile))], 16, 32)
-	if err != nil {
-		return fmt.Errorf("timeline of log file %q: %w", walFile, err)
+	timeline, err := timelineOf(walFile)
+	if err == nil && timeline != w.main.Timeline {
+		err = wrongServer("", fmt.Sprintf("timeline %d answers, the migration began on timeline %d", timeline, w.main.Timeline))
 	}
-	if int(timeline) != w.main.Timeline {
-		return wrongServer("", fmt.Sprintf("timeline %d answers, the slot was made on timeline %d", timeline, w.main.Timeline))
-	}
-	return nil
+	return err
 }
 
-// sameServer compares the system identifier once a session. A role that may not ask for it relies on the timeline.
+// sameServer compares the system identifier once a session. A role that may not ask for it relies on the timeline. Without
+// a slot nothing is known before a snapshot is held.
 func (w *worker) sameServer(ctx context.Context) error {
-	var system string
-	err := w.source.QueryRow(ctx, "select system_identifier::text from pg_control_system()").Scan(&system)
+	system, err := systemID(ctx, w.source)
 	switch {
-	case pg.SQLState(err) == "42501":
-		return nil
 	case err != nil:
 		return w.config.Source.Fault("identify", "", err)
-	case system != w.main.SystemID:
-		return wrongServer("", fmt.Sprintf("system %s answers, the slot was made on system %s", system, w.main.SystemID))
+	case system != "" && w.main.SystemID != "" && system != w.main.SystemID:
+		return wrongServer("", fmt.Sprintf("system %s answers, the migration began with system %s", system, w.main.SystemID))
 	}
 	return nil
 }
 
 func wrongServer(object, what string) error {
 	return migration.NewFault(migration.FaultWrongServer, "read", object, errors.New(what),
-		"let the source's address lead to the server that has the slot, or start anew with: pgdts run --again")
+		"let the source's address lead to the primary that the migration began with, or start anew with: pgdts run --again")
 }
 
-// unchanged compares the table with what was planned, under the lock that keeps it from changing.
-func (w *worker) unchanged(ctx context.Context, t ledger.Table) error {
-	now, err := catalog.CurrentFingerprint(ctx, w.source, t.OID)
+// same compares the table with what was planned, under the lock that keeps it from changing. Under a held snapshot, which
+// is older than the lock, the catalog must be asked by a session that sees the present, and the table's file must be the
+// one that the snapshot knows: of a table that was truncated or rewritten since, it shows no row at all.
+func (w *worker) same(ctx context.Context, t ledger.Table) error {
+	if !w.held() {
+		return w.unchanged(ctx, w.source, t)
+	}
+	if err := w.connectAside(ctx); err != nil {
+		return err
+	}
+	if err := w.unchanged(ctx, w.aside, t); err != nil {
+		return err
+	}
+	var same bool
+	err := w.source.QueryRow(ctx, "select relfilenode = pg_relation_filenode(oid) from pg_class where oid = $1", t.OID).Scan(&same)
+	switch {
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+		return w.config.Source.Fault("look at", t.Name.String(), err)
+	case err != nil || !same:
+		return migration.NewFault(migration.FaultOther, "read", t.Name.String(), errRewritten,
+			"the copy begins again under another snapshot; keep TRUNCATE, VACUUM FULL and rewriting ALTER TABLE from the source until it is done")
+	}
+	return nil
+}
+
+var errRewritten = errors.New("the table was made, truncated or rewritten after the snapshot of the copy was taken")
+
+// unchanged compares the table with what was planned.
+func (w *worker) unchanged(ctx context.Context, conn *pgx.Conn, t ledger.Table) error {
+	now, err := catalog.CurrentFingerprint(ctx, conn, t.OID)
 	if err != nil {
 		return w.config.Source.Fault("look at", t.Name.String(), err)
 	}
@@ -197,17 +240,24 @@ func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
 
 // nudge commits a logical message, for which any role has the right: the commit flushes the log. It does not wait for
 // standbys, of which one may be down.
-func (w *worker) nudge(ctx context.Context) (err error) {
-	if w.nudger == nil || w.nudger.IsClosed() {
-		if w.nudger, err = w.config.Source.Connect(ctx, w.lane.Session()); err != nil {
-			return err
-		}
-		if _, err = w.nudger.Exec(ctx, "set synchronous_commit = local"); err != nil {
-			return w.config.Source.Fault("set up session", "", err)
-		}
+func (w *worker) nudge(ctx context.Context) error {
+	if err := w.connectAside(ctx); err != nil {
+		return err
 	}
-	_, err = w.nudger.Exec(ctx, "select pg_logical_emit_message(true, 'pgdts', 'flush')")
+	_, err := w.aside.Exec(ctx, "select pg_logical_emit_message(true, 'pgdts', 'flush')")
 	return w.config.Source.Fault("flush the log", "", err)
+}
+
+// connectAside opens a second session on the source.
+func (w *worker) connectAside(ctx context.Context) (err error) {
+	if w.aside != nil && !w.aside.IsClosed() {
+		return nil
+	}
+	if w.aside, err = w.config.Source.Connect(ctx, w.lane.Session()); err != nil {
+		return err
+	}
+	_, err = w.aside.Exec(ctx, "set synchronous_commit = local")
+	return w.config.Source.Fault("set up session", "", err)
 }
 
 // rollback ends a transaction whose outcome does not matter, also when the caller's context has ended.

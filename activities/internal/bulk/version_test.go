@@ -6,7 +6,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/tests/pgtest"
+	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 func TestCopyBetweenVersions(t *testing.T) {
@@ -26,6 +29,35 @@ insert into keyless select g % 3, int4range(g, g + 5), repeat('é', g % 50) from
 			require.Greater(t, b.plan().Chunks, 5)
 			b.copy(2)
 			pgtest.MustEqual(t, b.source, b.target)
+		})
+	}
+}
+
+func TestMappedCopyBetweenVersions(t *testing.T) {
+	t.Parallel()
+	for _, pair := range [][2]int{{10, 18}, {18, 10}, {14, 12}} {
+		t.Run(fmt.Sprintf("%d to %d", pair[0], pair[1]), func(t *testing.T) {
+			source, target := pgtest.Server(t, pgtest.Major(pair[0])), pgtest.Server(t, pgtest.Major(pair[1]))
+			b := newBenchOn(t, source, target, "")
+			b.source.Exec(t, `create table t (id int primary key, v text, d float8, pad text);
+				insert into t select g, 'v' || g, g / 7.0, repeat('x', 100) from generate_series(1, 3000) g`)
+			b.target.Exec(t, `create table kept (k bigint generated always as identity primary key, v text, day date, d float8);
+				insert into kept (k, v) overriding system value values (7, 'mine'), (2999, 'mine'), (-1, 'mine')`)
+			b.config.ChunkBytes = 64 << 10
+			require.Greater(t, b.plan().Chunks, 3)
+			b.change("t", func(t *ledger.Table) {
+				t.Target, t.TargetKey, t.Existing, t.Keep, t.Where = migration.TableName{Schema: "public", Name: "kept"}, []string{"k"}, true, true, "id % 2 = 1"
+				t.Into = []mapping.Column{
+					{Name: "k", Source: "id"},
+					{Name: "v", Source: "v", Set: "upper(v)", Reads: []string{"v"}},
+					{Name: "d", Source: "d"},
+					{Name: "day", Set: "date '2020-01-01' + id", Reads: []string{"id"}},
+				}
+			})
+			b.copy(2)
+			require.Equal(t, [][]string{{"t", "(2999)"}, {"t", "(7)"}}, b.kept())
+			require.Equal(t, b.source.Query(t, "select id, upper(v), date '2020-01-01' + id, d::numeric from t where id % 2 = 1 and id not in (7, 2999) order by id"),
+				b.target.Query(t, "select k, v, day, d::numeric from kept where v <> 'mine' order by k"))
 		})
 	}
 }

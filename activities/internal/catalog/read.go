@@ -74,7 +74,7 @@ select c.oid, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attty
                select n.typbasetype from base b join pg_type n on n.oid = b.oid and n.typtype = 'd')
            select b.oid from base b join pg_type n on n.oid = b.oid and n.typtype <> 'd')
        else a.atttypid end,
-       t.typtype::text, a.attnotnull, a.attidentity::text, %[2]s, a.attstorage::text,
+       t.typtype::text, a.attnotnull, a.atthasdef or a.attidentity <> '' or t.typdefault is not null, a.attidentity::text, %[2]s, a.attstorage::text,
        case when a.attcollation <> t.typcollation
             then (select quote_ident(n.nspname) || '.' || quote_ident(l.collname)
                   from pg_collation l join pg_namespace n on n.oid = l.collnamespace where l.oid = a.attcollation)
@@ -226,7 +226,7 @@ func (r *reader) columns(rows pgx.Rows) error {
 	var oid uint32
 	var c Column
 	_, err := pgx.ForEachRow(rows, []any{
-		&oid, &c.Name, &c.Num, &c.Type, &c.TypeOID, &c.BaseOID, &c.TypeKind, &c.NotNull, &c.Identity, &c.Generated,
+		&oid, &c.Name, &c.Num, &c.Type, &c.TypeOID, &c.BaseOID, &c.TypeKind, &c.NotNull, &c.HasDefault, &c.Identity, &c.Generated,
 		&c.Storage, &c.Collation, &c.Collated,
 	}, func() error {
 		if table, ok := r.byOID[oid]; ok {

@@ -6,18 +6,20 @@ import (
 
 // Column is one column that carries data. Dropped columns are not listed.
 type Column struct {
-	Name      string `json:"name"`
-	Num       int16  `json:"num"`  // attnum
-	Type      string `json:"type"` // format_type, schema-qualified unless in pg_catalog
-	TypeOID   uint32 `json:"typeOid"`
-	BaseOID   uint32 `json:"baseOid"`  // of a domain: the type below; of an array: its own oid
-	TypeKind  string `json:"typeKind"` // typtype: b c d e r m p
-	NotNull   bool   `json:"notNull,omitempty"`
-	Identity  string `json:"identity,omitempty"`  // "a" always, "d" by default
-	Generated bool   `json:"generated,omitempty"` // stored or virtual: left out of every column list
-	Storage   string `json:"storage"`             // attstorage; not "p" = a value may be out of line (unchanged TOAST)
-	Collation string `json:"collation,omitempty"` // quoted name when not the type's default
-	Collated  bool   `json:"collated,omitempty"`  // the type takes a collation at all
+	Name     string `json:"name"`
+	Num      int16  `json:"num"`  // attnum
+	Type     string `json:"type"` // format_type, schema-qualified unless in pg_catalog
+	TypeOID  uint32 `json:"typeOid"`
+	BaseOID  uint32 `json:"baseOid"`  // of a domain: the type below; of an array: its own oid
+	TypeKind string `json:"typeKind"` // typtype: b c d e r m p
+	NotNull  bool   `json:"notNull,omitempty"`
+	// HasDefault: a row that does not name the column gets a value: by default, identity, generation, or its domain's default.
+	HasDefault bool   `json:"hasDefault,omitempty"`
+	Identity   string `json:"identity,omitempty"`  // "a" always, "d" by default
+	Generated  bool   `json:"generated,omitempty"` // stored or virtual: left out of every column list
+	Storage    string `json:"storage"`             // attstorage; not "p" = a value may be out of line (unchanged TOAST)
+	Collation  string `json:"collation,omitempty"` // quoted name when not the type's default
+	Collated   bool   `json:"collated,omitempty"`  // the type takes a collation at all
 }
 
 // Table is a table of the source as its catalog describes it. Identity of a row across servers is Key.

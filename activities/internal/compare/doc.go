@@ -12,6 +12,11 @@
 // machine, so both sides are asked for the hash of a few known texts; where the answers differ, or one has none, 64 bits
 // of MD5 are taken.
 //
-// Nothing is written and nothing is locked beyond what reading takes. The comparison is exact only while neither side is
+// What is compared is what the definition promises of a table (PromiseOf). Rows that it leaves out are left out on the
+// source, values that it changes are changed there as the copy does it, and of a table into which several are merged the
+// target is asked for the rows of this one. Where the target may rightly have more rows than that, sums say nothing: then
+// key and hash of each row of the source go to the target, a portion at a time, and are looked up there.
+//
+// Nothing is written but temporary tables, and nothing is locked beyond what reading takes. The comparison is exact only while neither side is
 // written to: under the fence, after the drain.
 package compare

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -74,40 +73,35 @@ const (
 	float8OID = 701
 )
 
-// hashQuery counts and adds up a table's rows. The sum of bigint is numeric and so cannot overflow.
-func (d Dialect) hashQuery(table catalog.Table, columns []catalog.Column) string {
-	values := make([]string, len(columns))
-	for i, column := range columns {
-		values[i] = d.value(column)
-	}
+// hash is the hash of one row of values.
+func (d Dialect) hash(values []string) string {
 	row := `(row(` + strings.Join(values, ", ") + `)::text collate "C")`
-	hash := `('x' || left(md5(` + row + `), 16))::bit(64)::bigint`
 	if d.Fast {
-		hash = `hashtextextended(` + row + `, 0)`
+		return `hashtextextended(` + row + `, 0)`
 	}
-	return fmt.Sprintf("select count(*), coalesce(sum(%s), 0)::text from only %s r %s", hash, table.Name.SQL(), table.Condition)
+	return `('x' || left(md5(` + row + `), 16))::bit(64)::bigint`
 }
 
-func (d Dialect) value(column catalog.Column) string {
-	name := "r." + migration.Quote(column.Name)
+// hashQuery counts rows and adds up their hashes. The sum of bigint is numeric and so cannot overflow.
+func (d Dialect) hashQuery(r rows) string {
+	return fmt.Sprintf("select count(*), coalesce(sum(%s), 0)::text %s", d.hash(d.values(r)), r.from)
+}
+
+func (d Dialect) values(r rows) []string {
+	values := make([]string, len(r.values))
+	for i, value := range r.values {
+		values[i] = d.text(value)
+	}
+	return values
+}
+
+// text is what of a value goes into the row's text.
+func (d Dialect) text(v value) string {
 	switch {
-	case d.Bits && column.BaseOID == float4OID:
-		return "float4send(" + name + "::float4)"
-	case d.Bits && column.BaseOID == float8OID:
-		return "float8send(" + name + "::float8)"
+	case d.Bits && v.base == float4OID:
+		return "float4send(" + v.sql + "::float4)"
+	case d.Bits && v.base == float8OID:
+		return "float8send(" + v.sql + "::float8)"
 	}
-	return name
-}
-
-// Columns are the columns of a table that are compared: all, but generated ones of floating-point types, whose last digit
-// depends on the machine's mathematical library.
-func Columns(table catalog.Table) []catalog.Column {
-	columns := make([]catalog.Column, 0, len(table.Columns))
-	for _, column := range table.Columns {
-		if column.Generated && (column.BaseOID == float4OID || column.BaseOID == float8OID) {
-			continue
-		}
-		columns = append(columns, column)
-	}
-	return columns
+	return v.sql
 }

@@ -5,31 +5,27 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/pgdts/pgdts/activities/internal/catalog"
 )
 
-// Hash counts the rows of one table (not of its children or partitions) and adds up their hashes, over the columns in
-// the order given. Two tables with the same count and sum hold the same rows, in any order. Both sides must be asked in
-// the same dialect.
-func (d Dialect) Hash(ctx context.Context, conn *pgx.Conn, table catalog.Table, columns []catalog.Column) (rows int64, sum string, err error) {
+// sum counts the rows that one side is asked about and adds up their hashes. Two sides with the same count and sum hold
+// the same rows, in any order. Both must be asked in the same dialect.
+func (d Dialect) sum(ctx context.Context, conn *pgx.Conn, r rows) (a answer, err error) {
 	if _, err := conn.Exec(ctx, d.settings()); err != nil {
-		return 0, "", err
+		return a, err
 	}
 	// The simple protocol keeps a statement that is never asked again out of the driver's cache.
-	err = conn.QueryRow(ctx, d.hashQuery(table, columns), pgx.QueryExecModeSimpleProtocol).Scan(&rows, &sum)
+	err = conn.QueryRow(ctx, d.hashQuery(r), pgx.QueryExecModeSimpleProtocol).Scan(&a.rows, &a.sum)
 	if err != nil {
-		return 0, "", fmt.Errorf("hash %s: %w", table.Name, err)
+		return a, fmt.Errorf("hash %s: %w", r.title, err)
 	}
-	return rows, sum, nil
+	return a, nil
 }
 
-// Count counts the rows of one table, not of its children or partitions.
-func Count(ctx context.Context, conn *pgx.Conn, table catalog.Table) (int64, error) {
-	var rows int64
-	query := fmt.Sprintf("select count(*) from only %s r %s", table.Name.SQL(), table.Condition)
-	if err := conn.QueryRow(ctx, query, pgx.QueryExecModeSimpleProtocol).Scan(&rows); err != nil {
-		return 0, fmt.Errorf("count %s: %w", table.Name, err)
+// count counts the rows that one side is asked about.
+func count(ctx context.Context, conn *pgx.Conn, r rows) (a answer, err error) {
+	err = conn.QueryRow(ctx, "select count(*) "+r.from, pgx.QueryExecModeSimpleProtocol).Scan(&a.rows)
+	if err != nil {
+		return a, fmt.Errorf("count %s: %w", r.title, err)
 	}
-	return rows, nil
+	return a, nil
 }

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -26,6 +27,7 @@ const (
 	MethodHash   Method = "hash"   // every value
 	MethodCounts Method = "counts" // the number of rows
 	MethodNone   Method = "none"   // not at all
+	MethodSubset Method = "subset" // every value, of rows that the target may have others beside; the method of a verdict only
 )
 
 const (
@@ -33,6 +35,8 @@ const (
 	parallelMax = 16
 	// hashRate is what one core hashes in a second, as long as nothing is measured.
 	hashRate = 200 << 20
+	// lookupCost is how many times longer it takes to look for every row by its key than to hash both sides.
+	lookupCost = 5
 )
 
 // Config says what to compare.
@@ -40,8 +44,10 @@ type Config struct {
 	Source, Target *pg.Server
 	// Session is the application_name of all sessions.
 	Session string
-	Tables  []catalog.Table
-	Method  Method
+	// ID is whose notes of kept rows count.
+	ID     migration.ID
+	Tables []mapping.Table
+	Method Method
 	// Parallel is how many tables are compared at once; 0 = by the number of cores, at most 16.
 	Parallel int
 	// Budget is how long hashing may take with MethodAuto; 0 = without a bound.
@@ -55,7 +61,9 @@ type Config struct {
 }
 
 // Verify compares the tables, several at once, largest first. It returns a verdict on each, in the order of the config;
-// a difference is a verdict, not an error. Errors are faults of the server that failed.
+// a difference is a verdict, not an error. What is asked is what the definition promises: rows that it leaves out are left
+// out, values that it changes are changed. A table of which nothing can be compared has a verdict too, by the method none.
+// Errors are faults of the server that failed.
 func Verify(ctx context.Context, config Config) ([]migration.Verdict, error) {
 	if config.Method == MethodNone || len(config.Tables) == 0 {
 		return nil, nil
@@ -65,6 +73,9 @@ func Verify(ctx context.Context, config Config) ([]migration.Verdict, error) {
 	}
 	config.Parallel = min(config.Parallel, parallelMax, len(config.Tables))
 	v := &verification{Config: config, verdicts: make([]migration.Verdict, len(config.Tables)), began: time.Now()}
+	if err := v.describe(ctx); err != nil {
+		return nil, err
+	}
 	v.order()
 	group, working := errgroup.WithContext(ctx)
 	for range config.Parallel {
@@ -79,22 +90,36 @@ func Verify(ctx context.Context, config Config) ([]migration.Verdict, error) {
 type verification struct {
 	Config
 	began    time.Time
+	shapes   []shape // of the target's tables
 	verdicts []migration.Verdict
 
 	mu    sync.Mutex
 	queue []int // indexes of tables that nobody has taken
-	left  int64 // bytes of them
 	done  int
 	bytes int64         // of tables hashed
 	spent time.Duration // by all workers on hashing them
 }
 
+// order queues what can be compared.
 func (v *verification) order() {
 	for i, table := range v.Tables {
+		promise, reason := PromiseOf(table)
+		if promise == Nothing {
+			v.verdicts[i] = migration.Verdict{Table: table.Name.String(), Equal: true, Method: string(MethodNone), Reason: reason}
+			v.done++
+			continue
+		}
 		v.queue = append(v.queue, i)
-		v.left += table.Bytes
 	}
-	slices.SortStableFunc(v.queue, func(a, b int) int { return int(min(1, max(-1, v.Tables[b].Bytes-v.Tables[a].Bytes))) })
+	slices.SortStableFunc(v.queue, func(a, b int) int { return cmp.Compare(v.cost(b), v.cost(a)) })
+}
+
+// cost is how many bytes take as long to hash as it takes to compare a table.
+func (v *verification) cost(table int) int64 {
+	if promise, _ := PromiseOf(v.Tables[table]); promise == Subset {
+		return v.Tables[table].Bytes * lookupCost
+	}
+	return v.Tables[table].Bytes
 }
 
 // take hands out the next table and says whether it is to be hashed.
@@ -105,8 +130,7 @@ func (v *verification) take() (table int, hash, ok bool) {
 		return 0, false, false
 	}
 	table, v.queue = v.queue[0], v.queue[1:]
-	v.left -= v.Tables[table].Bytes
-	return table, v.hashFits(v.Tables[table].Bytes), true
+	return table, v.hashFits(v.cost(table)), true
 }
 
 // hashFits compares what is left of the budget with what this table alone takes, at the speed measured so far.
@@ -128,8 +152,8 @@ func (v *verification) finished(table int, verdict migration.Verdict, took time.
 	defer v.mu.Unlock()
 	v.verdicts[table] = verdict
 	v.done++
-	if verdict.Method == string(MethodHash) {
-		v.bytes += v.Tables[table].Bytes
+	if verdict.Method != string(MethodCounts) {
+		v.bytes += v.cost(table)
 		v.spent += took
 	}
 	if v.Report != nil {
@@ -146,7 +170,7 @@ func (v *verification) work(ctx context.Context) error {
 			return nil
 		}
 		began := time.Now()
-		verdict, err := v.compare(ctx, &p, v.Tables[table], hash)
+		verdict, err := v.compare(ctx, &p, v.job(table), hash)
 		if err != nil {
 			return err
 		}
@@ -154,27 +178,43 @@ func (v *verification) work(ctx context.Context) error {
 	}
 }
 
+// job is one table and what both sides are asked about it.
+type job struct {
+	id             migration.ID
+	table          mapping.Table
+	promise        Promise
+	shape          shape
+	source, target rows
+}
+
+func (v *verification) job(i int) job {
+	j := job{id: v.ID, table: v.Tables[i], shape: v.shapes[i]}
+	j.promise, _ = PromiseOf(j.table)
+	j.source, j.target = sides(j.table, j.shape)
+	return j
+}
+
 // compare falls back to counting when the budget ends in the middle of a table.
-func (v *verification) compare(ctx context.Context, p *pair, table catalog.Table, hash bool) (migration.Verdict, error) {
+func (v *verification) compare(ctx context.Context, p *pair, j job, hash bool) (migration.Verdict, error) {
 	if err := p.open(ctx, v.Config); err != nil {
 		return migration.Verdict{}, err
 	}
 	if !hash {
-		return p.compare(ctx, ctx, table, MethodCounts)
+		return p.count(ctx, j)
 	}
 	if v.Method != MethodAuto || v.Budget == 0 {
-		return p.compare(ctx, ctx, table, MethodHash)
+		return p.rows(ctx, ctx, j)
 	}
 	bounded, cancel := context.WithTimeout(ctx, v.remaining())
 	defer cancel()
-	verdict, err := p.compare(bounded, ctx, table, MethodHash)
+	verdict, err := p.rows(bounded, ctx, j)
 	if err == nil || ctx.Err() != nil || !errors.Is(bounded.Err(), context.DeadlineExceeded) {
 		return verdict, err
 	}
 	if err := p.open(ctx, v.Config); err != nil {
 		return migration.Verdict{}, err
 	}
-	return p.compare(ctx, ctx, table, MethodCounts)
+	return p.count(ctx, j)
 }
 
 // lockWait is how long a table is waited for before the holder is asked.
@@ -220,49 +260,89 @@ type answer struct {
 	sum  string
 }
 
-// compare asks both sides at once. fenced bounds what runs in the fence's own session.
-func (p *pair) compare(ctx, fenced context.Context, table catalog.Table, method Method) (migration.Verdict, error) {
-	var source, target answer
+// rows compares every value, of tables that must be equal by adding up, of others row by row.
+func (p *pair) rows(ctx, fenced context.Context, j job) (migration.Verdict, error) {
+	if j.promise == Subset {
+		return p.lookup(ctx, fenced, j)
+	}
+	source, target, err := p.ask(ctx, fenced, j, p.dialect.sum)
+	return verdict(j, MethodHash, source, target, source == target), err
+}
+
+func verdict(j job, method Method, source, target answer, equal bool) migration.Verdict {
+	return migration.Verdict{
+		Table: j.table.Name.String(), Equal: equal, SourceRows: source.rows, TargetRows: target.rows, Method: string(method),
+	}
+}
+
+const countKept = `select count(*) from dts_sync.kept where migration = $1 and relid = $2`
+
+// count compares numbers of rows. A table that may have others must have as many as the source has moved.
+func (p *pair) count(ctx context.Context, j job) (migration.Verdict, error) {
+	source, target, err := p.ask(ctx, ctx, j, count)
+	if err != nil || j.promise == Equal {
+		return verdict(j, MethodCounts, source, target, source == target), err
+	}
+	var kept int64
+	if j.table.Keep {
+		if err := p.target.QueryRow(ctx, countKept, j.id, j.table.OID).Scan(&kept); err != nil {
+			return migration.Verdict{}, pg.Fault(migration.Target, "count kept rows of", j.target.title, err)
+		}
+	}
+	counted := verdict(j, MethodCounts, source, target, target.rows >= source.rows-kept)
+	counted.Kept = kept
+	return counted, nil
+}
+
+func (p *pair) lookup(ctx, fenced context.Context, j job) (migration.Verdict, error) {
+	l := &lookup{job: j, dialect: p.dialect, conn: p.target}
+	sourceErr, targetErr := l.run(ctx, p.source)
+	if pg.SQLState(sourceErr) == "55P03" && p.holder != nil {
+		if err := p.holder(fenced, func(conn *pgx.Conn) error {
+			sourceErr, targetErr = l.run(fenced, conn)
+			return nil
+		}); err != nil {
+			return migration.Verdict{}, err
+		}
+	}
+	if sourceErr != nil {
+		return migration.Verdict{}, pg.Fault(migration.Source, "compare", j.source.title, sourceErr)
+	}
+	l.verdict.Table, l.verdict.Method = j.table.Name.String(), string(MethodSubset)
+	return l.verdict, pg.Fault(migration.Target, "compare", j.target.title, targetErr)
+}
+
+// ask puts a question to both sides at once. fenced bounds what runs in the fence's own session.
+func (p *pair) ask(
+	ctx, fenced context.Context, j job, question func(context.Context, *pgx.Conn, rows) (answer, error),
+) (source, target answer, err error) {
 	group, asking := errgroup.WithContext(ctx)
 	group.Go(func() (err error) { // ends with the query
-		source, err = p.ask(asking, p.source, table, method)
+		source, err = question(asking, p.source, j.source)
 		if pg.SQLState(err) == "55P03" && p.holder != nil {
 			err = p.holder(fenced, func(conn *pgx.Conn) error {
-				source, err = p.ask(fenced, conn, table, method)
+				source, err = question(fenced, conn, j.source)
 				return err
 			})
 		}
-		return pg.Fault(migration.Source, "compare", table.Name.String(), err)
+		return pg.Fault(migration.Source, "compare", j.source.title, err)
 	})
 	group.Go(func() (err error) { // ends with the query
-		target, err = p.ask(asking, p.target, table, method)
-		return pg.Fault(migration.Target, "compare", table.Name.String(), err)
+		target, err = question(asking, p.target, j.target)
+		return pg.Fault(migration.Target, "compare", j.target.title, err)
 	})
-	if err := group.Wait(); err != nil {
-		return migration.Verdict{}, err
-	}
-	return migration.Verdict{
-		Table: table.Name.String(), Equal: source == target,
-		SourceRows: source.rows, TargetRows: target.rows, Method: string(method),
-	}, nil
+	return source, target, group.Wait()
 }
 
-func (p *pair) ask(ctx context.Context, conn *pgx.Conn, table catalog.Table, method Method) (a answer, err error) {
-	if method == MethodHash {
-		a.rows, a.sum, err = p.dialect.Hash(ctx, conn, table, Columns(table))
-		return a, err
-	}
-	a.rows, err = Count(ctx, conn, table)
-	return a, err
-}
-
-// MethodOf is what a set of verdicts amounts to: hash only when every table was compared by hash or copied again.
+// MethodOf is what a set of verdicts amounts to: hash only when every table was compared by its values or copied again,
+// but for those of which nothing can be compared.
 func MethodOf(verdicts []migration.Verdict) Method {
 	method := MethodNone
 	for _, verdict := range verdicts {
 		switch verdict.Method {
 		case string(MethodCounts):
 			return MethodCounts
+		case string(MethodNone):
 		default:
 			method = MethodHash
 		}

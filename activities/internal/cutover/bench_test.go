@@ -50,8 +50,16 @@ func newBench(t *testing.T, server *pgserver.Server, setup string, change ...fun
 	return incremental(t, bench{slottest.New(t, server, setup)}, change...)
 }
 
+// newBenchOnto is newBench with a target that its user has made.
+func newBenchOnto(t *testing.T, setup, target string, change ...func(*migration.Spec)) bench {
+	t.Helper()
+	b := bench{slottest.New(t, pgtest.Shared(t), setup)}
+	b.To.Exec(t, target)
+	return incremental(t, b, change...)
+}
+
 // acrossServers is newBench with a source that has a server of its own.
-func acrossServers(t *testing.T, from, to *pgserver.Server, setup string) bench {
+func acrossServers(t *testing.T, from, to *pgserver.Server, setup string, change ...func(*migration.Spec)) bench {
 	t.Helper()
 	source, target := pgtest.Database(t, from), pgtest.Database(t, to)
 	source.Exec(t, setup)
@@ -60,7 +68,7 @@ func acrossServers(t *testing.T, from, to *pgserver.Server, setup string) bench 
 	conn := b.Connect(t, b.Target)
 	require.NoError(t, ledger.Create(t.Context(), conn))
 	require.NoError(t, ledger.Ledger{ID: b.Spec.ID, Conn: conn}.Acquire(t.Context(), slottest.Run, b.Spec))
-	return incremental(t, b)
+	return incremental(t, b, change...)
 }
 
 func incremental(t *testing.T, b bench, change ...func(*migration.Spec)) bench {
@@ -73,22 +81,28 @@ func incremental(t *testing.T, b bench, change ...func(*migration.Spec)) bench {
 	b.Prepare(t)
 	config := func(lane string) schema.Config {
 		return schema.Config{
-			Source: b.Source, Target: b.Target, Lane: b.Enter(t, lane), Policy: b.Spec.Schema, Report: b.Report, Log: zaptest.NewLogger(t),
+			Source: b.Source, Target: b.Target, Lane: b.Enter(t, lane), Spec: b.Spec, Report: b.Report, Log: zaptest.NewLogger(t),
 		}
 	}
-	before := config("schema")
-	require.NoError(t, schema.Load(t.Context(), before))
-	_, _, err := schema.Create(t.Context(), before, schema.Before, schema.Options{})
-	require.NoError(t, err)
+	if b.Spec.Has(migration.TypeSchema) {
+		before := config("schema")
+		require.NoError(t, schema.Load(t.Context(), before))
+		_, _, err := schema.Create(t.Context(), before, schema.Before, schema.Options{})
+		require.NoError(t, err)
+	}
 	copying := bulk.Config{Spec: b.Spec, Source: b.Source, Target: b.Target, Log: zaptest.NewLogger(t)}
-	_, err = bulk.Plan(t.Context(), copying, b.Enter(t, "plan"), b.Report)
+	_, err := bulk.Plan(t.Context(), copying, b.Enter(t, "plan"), b.Report)
 	require.NoError(t, err)
-	lane := config("copy-0")
-	_, err = bulk.Run(t.Context(), copying, lane.Lane, schema.NewCreator(lane), b.Report)
-	require.NoError(t, err)
+	if b.Spec.Has(migration.TypeFull) {
+		lane := config("copy-0")
+		_, err = bulk.Run(t.Context(), copying, lane.Lane, schema.NewCreator(lane), b.Report)
+		require.NoError(t, err)
+	}
 	b.follow(t, func(f *follow.Follower) error { return f.AwaitExact(t.Context()) })
-	_, _, err = schema.Create(t.Context(), config("constraints"), schema.Constraint, schema.Options{})
-	require.NoError(t, err)
+	if b.Spec.Has(migration.TypeSchema) {
+		_, _, err = schema.Create(t.Context(), config("constraints"), schema.Constraint, schema.Options{})
+		require.NoError(t, err)
+	}
 	return b
 }
 

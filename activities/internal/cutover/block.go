@@ -25,6 +25,9 @@ func movedFunction(id migration.ID) string { return "moved_" + id.Short() }
 // movedTrigger sorts behind other triggers' names for readers only; its order among them does not matter, since it raises.
 func movedTrigger(id migration.ID) string { return "zz_pgdts_moved_" + id.Short() }
 
+// movedRowTrigger is for rows that come by a statement about another table.
+func movedRowTrigger(id migration.ID) string { return movedTrigger(id) + "_row" }
+
 // createFunction is one message for all tables; the raising statement has the state of a read-only transaction, which
 // applications and pools take for a server that is not the primary any more.
 const createFunction = `
@@ -69,7 +72,7 @@ func (a *attempt) refuse(ctx context.Context) error {
 
 // readMoved finds triggers that stayed when an earlier fence was lifted while somebody read the table.
 const readMoved = `
-select coalesce(string_agg(t.tgrelid::text, ','), '')
+select coalesce(string_agg(t.tgrelid::text || ' ' || t.tgname, ','), '')
 from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'pgdts_fence' and p.proname = $1`
 
@@ -85,8 +88,10 @@ func (a *attempt) makeTriggers(ctx context.Context) error {
 	for tables := range slices.Chunk(a.fence.tables, triggersAtOnce) {
 		var sql strings.Builder
 		for _, table := range tables {
-			if !slices.Contains(there, fmt.Sprint(table.oid)) {
-				sql.WriteString(a.trigger(table))
+			for name, statement := range a.triggers(table) {
+				if !slices.Contains(there, fmt.Sprint(table.oid, " ", name)) {
+					sql.WriteString(statement)
+				}
 			}
 		}
 		if err := a.fence.exec(ctx, sql.String()); err != nil {
@@ -96,17 +101,31 @@ func (a *attempt) makeTriggers(ctx context.Context) error {
 	return nil
 }
 
-// trigger fires for the replica role too. It stands on partitioned tables and on partitions, because a statement fires
-// only the triggers of the table that it names.
-func (a *attempt) trigger(table relation) string {
-	name, on := migration.Quote(movedTrigger(a.Spec.ID)), table.name.SQL()
-	return fmt.Sprintf(`create trigger %[1]s before insert or update or delete or truncate on %[2]s
-		for each statement execute procedure %[3]s.%[4]s();
-		alter table only %[2]s enable always trigger %[1]s;`, name, on, fenceSchema, movedFunction(a.Spec.ID))
+// triggers fire for the replica role too. They stand on partitioned tables and on partitions, because a statement fires
+// only the triggers of the table that it names; where that one is not migrated, each row has to fire one.
+func (a *attempt) triggers(table relation) map[string]string {
+	create := func(name, events, each string) string {
+		return fmt.Sprintf(`create trigger %[1]s before %[2]s on %[3]s for each %[4]s execute procedure %[5]s.%[6]s();
+			alter table only %[3]s enable always trigger %[1]s;`,
+			migration.Quote(name), events, table.name.SQL(), each, fenceSchema, movedFunction(a.Spec.ID))
+	}
+	name := movedTrigger(a.Spec.ID)
+	made := map[string]string{name: create(name, "insert or update or delete or truncate", "statement")}
+	if table.open {
+		name = movedRowTrigger(a.Spec.ID)
+		made[name] = create(name, "insert or update or delete", "row")
+	}
+	return made
 }
 
-// closeByDefault is for a role that does not own the tables, while the fence holds the locks.
+// closeByDefault is for a role that does not own the tables, while the fence holds the locks. A database with tables that
+// are not migrated stays open: they are somebody else's.
 func (a *attempt) closeByDefault(ctx context.Context) error {
+	if !a.scope.selection.Everything {
+		a.note("the source was not closed: the role does not own the tables, and the database has others that are not migrated; " +
+			"whoever still writes there writes to the old database")
+		return a.endWaiters(ctx)
+	}
 	err := a.setReadOnly(ctx)
 	switch {
 	case pg.SQLState(err) == "42501":
@@ -129,16 +148,21 @@ func (a *attempt) closeByDefault(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if _, err = a.source.Exec(ctx, endWaiting, a.fence.pid()); pg.SQLState(err) == "42501" {
-		return nil
-	}
-	return err
+	return a.endWaiters(ctx)
 }
 
 // endWaiting ends who waits for the fence's locks and would write as soon as they go.
 const endWaiting = `
 select count(pg_terminate_backend(pid)) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and $1::int = any (pg_blocking_pids(pid))`
+
+func (a *attempt) endWaiters(ctx context.Context) error {
+	_, err := a.source.Exec(ctx, endWaiting, a.fence.pid())
+	if pg.SQLState(err) == "42501" {
+		return nil
+	}
+	return err
+}
 
 // refuseByDefault is the fence of those who may not lock: new transactions are read-only unless they say otherwise,
 // and sessions that began before are ended.

@@ -47,16 +47,16 @@ func Cleanup(ctx context.Context, config Config, ending Ending) (owed []string, 
 	conn, targetErr := c.connect(ctx, config.Target)
 	defer pg.Close(conn)
 	l := ledger.Ledger{ID: c.id, Run: config.Run}
-	opened := true // what is not known is not undone
+	stays := true // what is not known is not undone
 	if targetErr == nil {
 		l.Conn = conn
-		opened, targetErr = c.mark(ctx, &l)
+		stays, targetErr = c.mark(ctx, &l)
 	}
 	if errors.Is(targetErr, ledger.ErrTaken) {
 		config.Logger.Info("left to the execution that has taken the migration over")
 		return nil, nil
 	}
-	owed, sourceErr := c.source(ctx, l, opened)
+	owed, sourceErr := c.source(ctx, l, stays)
 	if errors.Is(sourceErr, ledger.ErrTaken) {
 		return nil, nil
 	}
@@ -71,8 +71,8 @@ func Cleanup(ctx context.Context, config Config, ending Ending) (owed []string, 
 }
 
 // mark writes how the migration ended, and lists the tables that are not complete. A target without this migration's rows
-// leaves l without a connection: everything is then known from the id.
-func (c cleaning) mark(ctx context.Context, l *ledger.Ledger) (opened bool, err error) {
+// leaves l without a connection: everything is then known from the id. A fence may be lifted when it says so.
+func (c cleaning) mark(ctx context.Context, l *ledger.Ledger) (stays bool, err error) {
 	exists, err := ledger.Exists(ctx, l.Conn)
 	if err != nil {
 		return true, c.Target.Fault("read ledger", string(c.id), err)
@@ -95,7 +95,9 @@ func (c cleaning) mark(ctx context.Context, l *ledger.Ledger) (opened bool, err 
 	if err == nil && c.End != "" && known.Ended == "" {
 		err = l.End(ctx, c.End)
 	}
-	return known.OpenedAt != nil, c.Target.Fault("mark the end of", string(c.id), err)
+	// Where nothing was streamed nothing was fenced: such a source need not answer.
+	idle := known.Slot == "" && known.FencedAt == nil
+	return known.OpenedAt != nil || idle, c.Target.Fault("mark the end of", string(c.id), err)
 }
 
 func (c cleaning) noteIncomplete(ctx context.Context, l ledger.Ledger) error {
@@ -115,8 +117,8 @@ func (c cleaning) noteIncomplete(ctx context.Context, l ledger.Ledger) error {
 	return l.AddNote(ctx, fmt.Sprintf("%d tables of the target are incomplete and were left as they are: %s", len(names), some(names)))
 }
 
-func (c cleaning) source(ctx context.Context, l ledger.Ledger, opened bool) ([]string, error) {
-	if !opened {
+func (c cleaning) source(ctx context.Context, l ledger.Ledger, stays bool) ([]string, error) {
+	if !stays {
 		if err := c.liftFence(ctx, l); err != nil {
 			if errors.Is(err, ledger.ErrTaken) {
 				return nil, err
@@ -130,8 +132,11 @@ func (c cleaning) source(ctx context.Context, l ledger.Ledger, opened bool) ([]s
 
 func (c cleaning) drop(ctx context.Context, l ledger.Ledger) ([]string, error) {
 	if c.KeepSlot {
-		return []string{fmt.Sprintf("slot %s is kept, as the definition says; it holds back the source's log: `pgdts release %s` drops it",
-			c.id.Slot(), c.id)}, nil
+		name, how := c.id.Slot(), fmt.Sprintf("`pgdts release %s` drops it", c.id)
+		if own := c.Spec.Incremental.Slot; own != "" {
+			name, how = own, "it is yours to drop"
+		}
+		return []string{fmt.Sprintf("slot %s is kept, as the definition says; it holds back the source's log: %s", name, how)}, nil
 	}
 	return slot.Drop(ctx, c.Source, l)
 }

@@ -23,8 +23,10 @@ type Config struct {
 	Source, Target *pg.Server
 	Spec           migration.Spec
 	Run            string
-	Report         func(migration.Beat)
-	Logger         *zap.Logger
+	// Skip names objects that a person has said to leave out, by title or by number in the ledger.
+	Skip   []string
+	Report func(migration.Beat)
+	Logger *zap.Logger
 
 	// TransactionAgeMax is how old a writing transaction on the source may be when the fence is begun; 0 = 60 s.
 	TransactionAgeMax time.Duration
@@ -90,6 +92,7 @@ type attempt struct {
 	// endStream tells the follower to stop, and does not wait for it.
 	endStream context.CancelFunc
 	fence     *fence
+	scope     scope
 	evidence  ledger.Evidence
 	blocked   time.Time // since when writers have been kept off; zero without a fence
 

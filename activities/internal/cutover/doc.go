@@ -23,6 +23,10 @@
 //	    given up leaves the target as the stream needs it.
 //	I5  After opened_at nothing of ours writes a row of the user's, and nothing lifts the fence but Unfence.
 //
+// All of this is about the tables that the definition means. Others on the source stay writable, are neither counted nor
+// named, and no statement of ours waits for them under the fence: what is meant is read at the gates. Where a table that
+// is meant has one above it that is not (a partition alone), its trigger stands on each row: statements name the other.
+//
 // Under the fence a session that wants a table for itself (TRUNCATE, ALTER TABLE) waits for the fence, and every reader
 // that comes later waits behind it. So what is compared or copied under the fence is read by the session that holds the
 // locks where another one would have to wait.

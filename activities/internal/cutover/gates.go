@@ -26,6 +26,10 @@ func (a *attempt) gates(ctx context.Context) error {
 	if err != nil {
 		return a.Target.Fault("read tables of", string(a.Spec.ID), err)
 	}
+	// Also for the sequences, which are set where no catalog is read any more.
+	if err := a.readScope(ctx, a.source); err != nil {
+		return err
+	}
 	if _, err := a.gateMembers(ctx, a.source, tables); err != nil {
 		return err
 	}
@@ -74,14 +78,15 @@ func (a *attempt) gateExact(ctx, waiting context.Context) error {
 		func(t ledger.Table) bool { return t.Stage != migration.StageExact })
 }
 
-// gateConflicts lets rows that were found different pass only where every value is compared under the fence.
+// gateConflicts lets rows that were found different pass only where every value is compared under the fence. Where the
+// target differs on purpose nothing is counted that would mean something.
 func (a *attempt) gateConflicts(ctx context.Context) error {
 	if a.Spec.Cutover.Verify == "hash" {
 		return nil
 	}
 	return a.gateTables(ctx, "had rows that were not as they must be (table dts_sync.conflict on the target lists them)",
 		"find out who else wrote to the target; then cut over with cutover.verify: hash, which proves the tables equal",
-		func(t ledger.Table) bool { return t.Conflicts > 0 })
+		func(t ledger.Table) bool { return t.Plain() && t.Conflicts > 0 })
 }
 
 // gateTables refuses when a table fits, and names the first few.

@@ -22,6 +22,8 @@ type Inspection struct {
 	Fences   []string      `json:"fences"`
 	Sessions []SessionView `json:"sessions"`
 	Errors   []string      `json:"errors,omitempty"`
+
+	slot string // its name, as far as the ledger says it
 }
 
 // LedgerView is the main row, with the tables by stage.
@@ -61,7 +63,7 @@ type SessionView struct {
 
 // Inspect asks both servers and changes nothing. What does not answer is listed in Errors; when neither answers it fails.
 func Inspect(ctx context.Context, source, target *pg.Server, id migration.ID) (Inspection, error) {
-	found := Inspection{ID: id, Fences: []string{}, Sessions: []SessionView{}}
+	found := Inspection{ID: id, Fences: []string{}, Sessions: []SessionView{}, slot: id.Slot()}
 	targetErr := found.look(ctx, target, found.readTarget)
 	sourceErr := found.look(ctx, source, found.readSource)
 	if targetErr != nil && sourceErr != nil {
@@ -120,6 +122,9 @@ func (i *Inspection) readTarget(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	if known.Slot != "" {
+		i.slot = known.Slot
+	}
 	view := &LedgerView{
 		Run: known.Run, Ended: known.Ended, FencedAt: known.FencedAt, OpenedAt: known.OpenedAt, Start: known.Start,
 		Changes: known.Changes, Notes: known.Notes, Tables: map[string]int{}, Lanes: map[string]int64{},
@@ -161,7 +166,7 @@ func (i *Inspection) readSource(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	i.Fences = append(i.Fences, fences...)
-	status, err := slot.Inspect(ctx, conn, i.ID.Slot())
+	status, err := slot.Inspect(ctx, conn, i.slot)
 	if fault, ok := migration.AsFault(err); ok && fault.Kind == migration.FaultSlotLost {
 		return nil
 	}
@@ -169,7 +174,7 @@ func (i *Inspection) readSource(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	i.Slot = &SlotView{
-		Name: i.ID.Slot(), ActivePID: status.ActivePID, Restart: status.Restart, Confirmed: status.Confirmed,
+		Name: i.slot, ActivePID: status.ActivePID, Restart: status.Restart, Confirmed: status.Confirmed,
 		Current: status.Current, Retained: status.Retained, WALStatus: status.WALStatus,
 	}
 	return nil

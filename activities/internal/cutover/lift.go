@@ -67,9 +67,19 @@ func lift(ctx context.Context, source *pg.Server, conn *pgx.Conn, id migration.I
 	return removed, source.Fault("drop schema", fenceSchema, err)
 }
 
-// disarm makes the function do nothing, at once and without waiting for a lock on any table.
+// disarm makes the function do nothing, at once and without waiting for a lock on any table. A row trigger that returned
+// null would lose the row.
 const disarm = `
-create or replace function pgdts_fence.%s() returns trigger language plpgsql as 'begin return null; end'`
+create or replace function pgdts_fence.%s() returns trigger language plpgsql as '
+begin
+    if tg_level = ''ROW'' then
+        if tg_op = ''DELETE'' then
+            return old;
+        end if;
+        return new;
+    end if;
+    return null;
+end '`
 
 const dropFenceSchema = `
 do $$

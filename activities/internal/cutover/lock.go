@@ -29,10 +29,13 @@ const (
 type relation struct {
 	oid  uint32
 	name migration.TableName
+	// open: a table above it is not migrated and stays writable, so that rows come and go by statements that do not name
+	// this one.
+	open bool
 }
 
-// lockable are the tables to be locked: what is in the publications, the partitions under it, the partitioned tables above
-// it, and tables that are not published because they are unlogged.
+// lockable are the tables to be locked: what is in the publications, the partitions under it, the migrated partitioned
+// tables above it, and tables that are not published because they are unlogged.
 const lockable = `
 with recursive member as (
     select r.prrelid as oid
@@ -48,8 +51,14 @@ with recursive member as (
     select oid from below
     union
     select i.inhparent from every e join pg_class c on c.oid = e.oid and c.relispartition join pg_inherits i on i.inhrelid = e.oid
+    where i.inhparent = any ($3)
+), above (oid, parent) as (
+    select e.oid, i.inhparent from every e join pg_inherits i on i.inhrelid = e.oid
+    union
+    select a.oid, i.inhparent from above a join pg_inherits i on i.inhrelid = a.parent
 )
-select c.oid, n.nspname, c.relname
+select c.oid, n.nspname, c.relname,
+       c.relkind = 'r' and exists (select from above a where a.oid = c.oid and a.parent not in (select oid from every))
 from every e join pg_class c on c.oid = e.oid join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and n.nspname <> 'dts_sync'
 order by c.oid`
@@ -59,20 +68,21 @@ func (a *attempt) lockable(ctx context.Context, conn querier) ([]relation, error
 	if err != nil {
 		return nil, a.Target.Fault("read tables of", string(a.Spec.ID), err)
 	}
-	unpublished := []uint32{}
+	unpublished, planned := []uint32{}, []uint32{}
 	for _, table := range tables {
+		planned = append(planned, table.OID)
 		if table.Unlogged {
 			unpublished = append(unpublished, table.OID)
 		}
 	}
 	publications := []string{a.Spec.ID.Publication(), a.Spec.ID.PublicationInsertOnly()}
-	rows, err := conn.Query(ctx, lockable, publications, unpublished)
+	rows, err := conn.Query(ctx, lockable, publications, unpublished, planned)
 	if err != nil {
 		return nil, a.Source.Fault("read publications", "", err)
 	}
 	relations, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (relation, error) {
 		var r relation
-		err := row.Scan(&r.oid, &r.name.Schema, &r.name.Name)
+		err := row.Scan(&r.oid, &r.name.Schema, &r.name.Name, &r.open)
 		return r, err
 	})
 	return relations, a.Source.Fault("read publications", "", err)
@@ -91,6 +101,9 @@ func (a *attempt) raise(ctx context.Context, give context.CancelCauseFunc) error
 	case "none":
 		a.note("the source was not fenced (cutover.fence: none): the application had to be stopped by others")
 	case "read-only":
+		if !a.scope.selection.Everything {
+			a.note("the whole source was made read-only (cutover.fence: read-only), with the tables that are not migrated")
+		}
 		a.blocked = time.Now()
 		err = a.refuseByDefault(ctx)
 	default:

@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/compare"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -17,7 +16,7 @@ type strangers struct {
 	silent []string // changes since the plan may be missing from the stream: taken out of the publication, detached
 	gone   []string // dropped, with a name that the plan gives
 	late   []uint32 // partitions of a migrated tree that are streamed and were not copied
-	others []string // tables of their own that came after the plan, and are not migrated
+	others []string // tables of their own that the definition means, came after the plan, and are not migrated
 }
 
 // readStrangers takes the publications, the planned tables, and those of them that are not published because they are
@@ -40,6 +39,14 @@ where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.oid = any ($
   and (c.relkind = 'r' or not c.relispartition)
 order by 2, 3`
 
+// stranger is a table of the source that the plan or the publications do not have.
+type stranger struct {
+	oid                     uint32
+	name                    string
+	known, inTree, streamed bool
+}
+
+// strangers asks what the definition means now: what it leaves out belongs to nobody here.
 func (a *attempt) strangers(ctx context.Context, conn querier, tables []ledger.Table) (strangers, error) {
 	var found strangers
 	planned, unlogged := []uint32{}, []uint32{}
@@ -53,32 +60,50 @@ func (a *attempt) strangers(ctx context.Context, conn querier, tables []ledger.T
 			names[table.OID] = table.Name.String()
 		}
 	}
-	publications := []string{a.Spec.ID.Publication(), a.Spec.ID.PublicationInsertOnly()}
-	rows, err := conn.Query(ctx, readStrangers, publications, planned, unlogged)
+	listed, err := a.listStrangers(ctx, conn, planned, unlogged)
 	if err != nil {
-		return found, a.Source.Fault("look for tables made since the plan on", a.Source.Database(), err)
+		return found, err
 	}
-	var oid uint32
-	var name migration.TableName
-	var known, inTree, streamed bool
-	_, err = pgx.ForEachRow(rows, []any{&oid, &name.Schema, &name.Name, &known, &inTree, &streamed}, func() error {
-		_, holds := names[oid]
+	for _, s := range listed {
+		_, holds := names[s.oid]
+		meant, _ := a.scope.means(s.oid)
 		switch {
-		case holds && !streamed, !known && inTree && !streamed:
-			found.silent = append(found.silent, name.String())
-		case !known && inTree:
-			found.late = append(found.late, oid)
-		case !known:
-			found.others = append(found.others, name.String())
+		case holds && !s.streamed, !s.known && meant && s.inTree && !s.streamed:
+			found.silent = append(found.silent, s.name)
+		case !s.known && meant && s.inTree:
+			found.late = append(found.late, s.oid)
+		case !s.known && meant:
+			found.others = append(found.others, s.name)
 		}
-		delete(names, oid)
-		return nil
-	})
+		delete(names, s.oid)
+	}
 	for _, gone := range names {
 		found.gone = append(found.gone, gone)
 	}
 	slices.Sort(found.gone)
-	return found, a.Source.Fault("look for tables made since the plan on", a.Source.Database(), err)
+	return found, nil
+}
+
+func (a *attempt) listStrangers(ctx context.Context, conn querier, planned, unlogged []uint32) ([]stranger, error) {
+	publications := []string{a.Spec.ID.Publication(), a.Spec.ID.PublicationInsertOnly()}
+	rows, err := conn.Query(ctx, readStrangers, publications, planned, unlogged)
+	if err != nil {
+		return nil, a.Source.Fault("look for tables made since the plan on", a.Source.Database(), err)
+	}
+	var unplanned []uint32
+	listed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s stranger, err error) {
+		var name migration.TableName
+		err = row.Scan(&s.oid, &name.Schema, &name.Name, &s.known, &s.inTree, &s.streamed)
+		s.name = name.String()
+		if !s.known {
+			unplanned = append(unplanned, s.oid)
+		}
+		return s, err
+	})
+	if err != nil {
+		return nil, a.Source.Fault("look for tables made since the plan on", a.Source.Database(), err)
+	}
+	return listed, a.knowScope(ctx, unplanned)
 }
 
 // gateMembers refuses where changes may be missing from the stream, and no comparison of counts would show it.
@@ -106,7 +131,7 @@ func (a *attempt) settleMembers(ctx context.Context, tables []ledger.Table) ([]l
 		return nil, nil, err
 	}
 	a.noteOthers(found)
-	late, err := a.latePartitions(ctx, found.late)
+	late, err := a.latePartitions(ctx, tables, found.late)
 	if err != nil || len(late) == 0 {
 		return nil, nil, err
 	}
@@ -120,40 +145,20 @@ func (a *attempt) noteOthers(found strangers) {
 	}
 }
 
-// latePartitions are what the catalog says of them now. Each must be on the target under its name.
-func (a *attempt) latePartitions(ctx context.Context, oids []uint32) ([]ledger.Table, error) {
-	if len(oids) == 0 {
-		return nil, nil
-	}
-	// Sizes are read under a lock, for which another session would wait behind a queued TRUNCATE.
-	var definitions []catalog.Table
-	read := func(ctx context.Context, conn *pgx.Conn) (err error) {
-		definitions, err = catalog.Tables(ctx, conn)
-		return a.Source.Fault("read", "partitions", err)
-	}
-	var err error
-	if hold := a.fence.holder(); hold != nil {
-		err = hold(ctx, func(conn *pgx.Conn) error { return read(ctx, conn) })
-	} else {
-		err = read(ctx, a.source)
-	}
-	if err != nil {
-		return nil, err
-	}
+// latePartitions are what the catalog says of them now, with what was planned for their trees. Each must be on the target.
+func (a *attempt) latePartitions(ctx context.Context, tables []ledger.Table, oids []uint32) ([]ledger.Table, error) {
 	var late []ledger.Table
-	for _, table := range definitions {
-		if !slices.Contains(oids, table.OID) {
-			continue
-		}
+	for _, oid := range oids {
+		table := a.scope.like(tables, oid)
 		var there bool
-		if err := a.target.QueryRow(ctx, "select to_regclass($1) is not null", table.Name.SQL()).Scan(&there); err != nil {
-			return nil, a.Target.Fault("look for", table.Name.String(), err)
+		if err := a.target.QueryRow(ctx, "select to_regclass($1) is not null", table.Target.SQL()).Scan(&there); err != nil {
+			return nil, a.Target.Fault("look for", table.Target.String(), err)
 		}
 		if !there {
-			return nil, notReady("verify", table.Name.String(), "the partition was made on the source after the plan, and the target does not have it",
+			return nil, notReady("verify", table.Name.String(), "the partition was made on the source after the plan, and the target does not have "+table.Target.String(),
 				"create it on the target as it is on the source, and cut over again")
 		}
-		late = append(late, ledger.Table{Table: table, Mode: migration.ModeOneSnapshot})
+		late = append(late, table)
 	}
 	return late, nil
 }

@@ -129,6 +129,13 @@ set client_min_messages = warning`
 // makeOpeningObjects makes what would disturb the stream, in the transaction that ends it.
 func (a *attempt) makeOpeningObjects(ctx context.Context, tx pgx.Tx) error {
 	l := ledger.Ledger{ID: a.Spec.ID, Conn: tx.Conn()}
+	skipped, err := l.SkipObjects(ctx, tx, append([]string{}, a.Skip...), "left out by order")
+	if err != nil {
+		return a.Target.Fault("leave out objects of", string(a.Spec.ID), err)
+	}
+	for _, object := range skipped {
+		a.note("left out: %s: by order", object.Title())
+	}
 	objects, err := l.Objects(ctx, schema.Opening)
 	if err != nil {
 		return a.Target.Fault("read objects of", string(a.Spec.ID), err)
@@ -225,7 +232,7 @@ func makeAfter(ctx context.Context, config Config, lane ledger.Lane, report func
 
 func schemaConfig(config Config, lane ledger.Lane, report func(migration.Beat)) schema.Config {
 	return schema.Config{
-		Source: config.Source, Target: config.Target, Lane: lane, Policy: config.Spec.Schema,
+		Source: config.Source, Target: config.Target, Lane: lane, Spec: config.Spec,
 		Parallel: config.Spec.Parallel.Index, Report: report, Log: config.Logger,
 	}
 }

@@ -3,6 +3,7 @@ package cutover
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/pgdts/pgdts/activities/internal/compare"
 	"github.com/pgdts/pgdts/activities/internal/failpoint"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -35,6 +37,14 @@ func (a *attempt) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.Spec.FromNow() {
+		a.evidence.Verified = string(compare.MethodNone)
+		a.note("nothing was compared: the target was given the changes from one moment on, and not the rows before them")
+		if err := a.noteUnseen(ctx, tables); err != nil {
+			return err
+		}
+		return failpoint.Hit(failpoint.CutoverVerified)
+	}
 	streamed, keyless := split(tables)
 	verdicts, err := a.settleKeyless(ctx, keyless)
 	if err != nil {
@@ -51,18 +61,20 @@ func (a *attempt) verify(ctx context.Context) error {
 	if a.Spec.Cutover.Verify == string(compare.MethodAuto) {
 		a.noteCounted(others)
 	}
+	a.noteUncompared(others)
 	if err := a.judge(ctx, slices.Concat(streamed, keyless, late), slices.Concat(others, verdicts, lateVerdicts)); err != nil {
 		return err
 	}
 	return failpoint.Hit(failpoint.CutoverVerified)
 }
 
-// split tells tables whose every change is in the stream from those that may have changed unseen.
+// split tells tables whose every change is in the stream from those that may have changed unseen, and could be copied
+// again: what holds rows of others too, or is given a part of the changes, can not.
 func split(tables []ledger.Table) (streamed, keyless []ledger.Table) {
 	for _, table := range tables {
 		switch {
 		case table.Mode == migration.ModeRoot:
-		case table.Unlogged || table.Published != catalog.PublishedAll:
+		case (table.Unlogged || table.Published != catalog.PublishedAll) && promise(table) == compare.Equal:
 			keyless = append(keyless, table)
 		default:
 			streamed = append(streamed, table)
@@ -71,9 +83,14 @@ func split(tables []ledger.Table) (streamed, keyless []ledger.Table) {
 	return streamed, keyless
 }
 
+func promise(table ledger.Table) compare.Promise {
+	promise, _ := compare.PromiseOf(table.Table)
+	return promise
+}
+
 // compare leaves a quarter of the deadline to what comes after it.
 func (a *attempt) compare(ctx context.Context, tables []ledger.Table, method compare.Method) ([]migration.Verdict, error) {
-	definitions := make([]catalog.Table, len(tables))
+	definitions := make([]mapping.Table, len(tables))
 	for i, table := range tables {
 		definitions[i] = table.Table
 	}
@@ -82,7 +99,7 @@ func (a *attempt) compare(ctx context.Context, tables []ledger.Table, method com
 		budget -= time.Since(a.blocked)
 	}
 	return compare.Verify(ctx, compare.Config{
-		Source: a.Source, Target: a.Target, Session: a.lane.Session(), Tables: definitions, Method: method,
+		Source: a.Source, Target: a.Target, Session: a.lane.Session(), ID: a.Spec.ID, Tables: definitions, Method: method,
 		Parallel: a.Spec.Parallel.Copy, Budget: max(budget*3/4, time.Millisecond),
 		Holder: a.fence.holder(),
 		Report: func(done, total int) { a.say("", done, total) },
@@ -102,6 +119,19 @@ func (a *attempt) noteCounted(verdicts []migration.Verdict) {
 	}
 }
 
+// noteUncompared says why, once for each reason.
+func (a *attempt) noteUncompared(verdicts []migration.Verdict) {
+	tables := map[string][]string{}
+	for _, verdict := range verdicts {
+		if verdict.Reason != "" {
+			tables[verdict.Reason] = append(tables[verdict.Reason], verdict.Table)
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(tables)) {
+		a.note("%d tables were not compared (%s): %s", len(tables[reason]), reason, some(tables[reason]))
+	}
+}
+
 // judge records the verdicts, and gives up when a table differs. verdicts are empty or as long as tables, in their order,
 // but for those that were not compared.
 func (a *attempt) judge(ctx context.Context, tables []ledger.Table, verdicts []migration.Verdict) error {
@@ -115,11 +145,10 @@ func (a *attempt) judge(ctx context.Context, tables []ledger.Table, verdicts []m
 		text := verdict.Method
 		if !verdict.Equal {
 			text = "differs"
-			differ = append(differ, fmt.Sprintf("%s (%d rows on the source, %d on the target, by %s)",
-				verdict.Table, verdict.SourceRows, verdict.TargetRows, verdict.Method))
+			differ = append(differ, difference(verdict))
 		}
 		texts[byName[verdict.Table]] = text
-		if !verdict.Equal || verdict.Method == recopied {
+		if !verdict.Equal || verdict.Method == recopied || verdict.Kept > 0 {
 			a.evidence.Verdicts = append(a.evidence.Verdicts, verdict)
 		}
 	}
@@ -131,6 +160,13 @@ func (a *attempt) judge(ctx context.Context, tables []ledger.Table, verdicts []m
 			"find out who else wrote to the target; `pgdts release` and a new run copy again")
 	}
 	return nil
+}
+
+func difference(v migration.Verdict) string {
+	if v.Method == string(compare.MethodSubset) {
+		return fmt.Sprintf("%s (of %d rows of the source the target lacks %d and has %d otherwise)", v.Table, v.SourceRows, v.Missing, v.Different)
+	}
+	return fmt.Sprintf("%s (%d rows on the source, %d on the target, by %s)", v.Table, v.SourceRows, v.TargetRows, v.Method)
 }
 
 // settleKeyless makes tables equal whose updates and deletes are not in the stream: those that the source's counters, or

@@ -11,6 +11,7 @@ const (
 	PrepareRecorded   = "prepare-recorded"    // slot recorded in the ledger, not yet created
 	PrepareCreated    = "prepare-created"     // slot created, its position not yet recorded
 	SchemaObject      = "schema-object"       // before an object's DDL commits
+	HoldEmptied       = "hold-emptied"        // what was copied under a lost snapshot is removed, its chunks still say "done"
 	CopyRows          = "copy-rows"           // in the middle of a chunk's COPY
 	CopyBeforeCommit  = "copy-before-commit"  // rows written, chunk's transaction open
 	CopyAfterCommit   = "copy-after-commit"   // chunk committed on the target, not yet reported

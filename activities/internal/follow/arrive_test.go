@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/slot/slottest"
 	"github.com/pgdts/pgdts/tests/pgtest"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -27,7 +28,7 @@ func exact(t *testing.T, b *slottest.Bench) {
 	require.NoError(t, err)
 	var tables []ledger.Table
 	for _, table := range read {
-		tables = append(tables, ledger.Table{Table: table, Mode: table.Mode(b.Spec.WithoutKey), Published: table.Published(b.Spec.WithoutKey)})
+		tables = append(tables, ledger.Table{Table: mapping.Whole(table), Mode: table.Mode(b.Spec.WithoutKey), Published: table.Published(b.Spec.WithoutKey)})
 	}
 	l := b.Ledger(t)
 	require.NoError(t, pgx.BeginFunc(t.Context(), l.Conn, func(tx pgx.Tx) error {

@@ -26,8 +26,9 @@ type Chunk struct {
 }
 
 const insertTable = `
-insert into dts_sync.tbl (migration, relid, schema, name, mode, stage, published, key, def, fingerprint, est_rows, est_bytes, writes_base)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+insert into dts_sync.tbl (migration, relid, schema, name, target_schema, target_name, mode, stage, published, key, def, fingerprint,
+                          est_rows, est_bytes, writes_base, was_empty)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
 const insertChunk = `
 insert into dts_sync.chunk (migration, relid, no, ord, lo, hi, bytes_est) values ($1, $2, $3, $4, $5, $6, $7)`
@@ -36,9 +37,16 @@ insert into dts_sync.chunk (migration, relid, no, ord, lo, hi, bytes_est) values
 // so that the copy does not end with one lane at work. The transaction is the caller's, and has called Guard.
 func WritePlan(ctx context.Context, tx pgx.Tx, id migration.ID, tables []Table, chunks []Chunk) error {
 	batch := &pgx.Batch{}
-	size := map[uint32]int64{}
+	size, cut := map[uint32]int64{}, map[uint32]bool{}
+	for _, c := range chunks {
+		cut[c.RelID] = true
+	}
 	for _, t := range tables {
 		size[t.OID] = t.Bytes
+		rows, bytes := t.Rows, t.Bytes
+		if !cut[t.OID] { // nothing of it is copied: a root, or a migration that begins with the changes
+			rows, bytes = 0, 0
+		}
 		def, err := json.Marshal(t.Table)
 		if err != nil {
 			return err
@@ -47,8 +55,8 @@ func WritePlan(ctx context.Context, tx pgx.Tx, id migration.ID, tables []Table, 
 		if key == nil {
 			key = []string{}
 		}
-		batch.Queue(insertTable, id, t.OID, t.Name.Schema, t.Name.Name, t.Mode, t.Stage, t.Published, key, def,
-			t.Fingerprint(), t.Rows, t.Bytes, t.WriteBase)
+		batch.Queue(insertTable, id, t.OID, t.Name.Schema, t.Name.Name, t.Target.Schema, t.Target.Name, t.Mode, t.Stage, t.Published,
+			key, def, t.Fingerprint(), rows, bytes, t.WriteBase, t.WasEmpty)
 	}
 	ordered := slices.SortedStableFunc(slices.Values(chunks), func(a, b Chunk) int {
 		return cmp.Or(cmp.Compare(size[b.RelID], size[a.RelID]), cmp.Compare(a.RelID, b.RelID))
@@ -106,19 +114,31 @@ func LockChunk(ctx context.Context, tx pgx.Tx, id migration.ID, c Chunk) (bool, 
 type Copied struct {
 	Snapshot migration.Snapshot
 	LSN      migration.LSN // insert position read after the snapshot, flushed on the source
-	Rows     int64
-	Bytes    int64 // of the COPY stream
+	Rows     int64         // written
+	Kept     int64         // not written, because the target has their key
+	Bytes    int64         // of the COPY stream
+	Epoch    int           // of the held snapshot; 0 where each chunk has its own
 }
 
 const finishChunk = `
-update dts_sync.chunk set state = 'done', snap = $4, snap_lsn = $5::text::pg_lsn, rows = $6, bytes = $7, token = $8,
+update dts_sync.chunk set state = 'done', snap = $4, snap_lsn = $5::text::pg_lsn, rows = $6, kept = $7, bytes = $8, token = $9,
        failed_at = null, retry_at = null, error = null
 where migration = $1 and relid = $2 and no = $3 and state = 'todo'`
 
-// FinishChunk marks the chunk as done, in the transaction that wrote its rows (I1).
+// FinishChunk marks the chunk as done, in the transaction that wrote its rows (I1). It fails by ErrEpoch when the snapshot
+// that they were read under has been given up; otherwise no snapshot is, until the transaction ends.
 func FinishChunk(ctx context.Context, tx pgx.Tx, lane Lane, c Chunk, done Copied) error {
+	if done.Epoch > 0 {
+		epoch, err := lockEpoch(ctx, tx, lane.ID)
+		if err == nil && epoch != done.Epoch {
+			err = ErrEpoch
+		}
+		if err != nil {
+			return err
+		}
+	}
 	tag, err := tx.Exec(ctx, finishChunk, lane.ID, c.RelID, c.No, done.Snapshot.String(), done.LSN.String(), done.Rows,
-		done.Bytes, lane.Token)
+		done.Kept, done.Bytes, lane.Token)
 	if err == nil && tag.RowsAffected() != 1 {
 		return migration.Faultf(migration.FaultBug, "finish chunk", "", "the chunk's row was done although it was locked")
 	}
@@ -159,8 +179,12 @@ join dts_sync.chunk c on c.migration = $1 and c.relid = t.relid
 group by t.relid`
 
 // Complete moves tables without an undone chunk to StageCopied: all of them, or the one named. Two lanes that finish
-// the last two chunks at once each see the other's as undone, so lanes without work call it for all tables.
+// the last two chunks at once each see the other's as undone, so lanes without work call it for all tables. Chunks that
+// are to be copied again, because their snapshot is lost, wait for it: it must not complete a table that was just emptied.
 func Complete(ctx context.Context, tx pgx.Tx, id migration.ID, relid uint32) (int, error) {
+	if _, err := lockEpoch(ctx, tx, id); err != nil {
+		return 0, err
+	}
 	only := ""
 	if relid != 0 {
 		only = fmt.Sprintf(" and relid = %d", relid)
@@ -253,22 +277,31 @@ func ClaimTable(ctx context.Context, tx pgx.Tx, lane Lane, others int) (uint32, 
 }
 
 const finishTable = `
-update dts_sync.tbl set stage = case mode when 'root' then 'exact' else 'band' end,
+update dts_sync.tbl set stage = case when mode = 'root' or not $4 then 'exact' else 'band' end,
        finisher = null, failed_at = null, retry_at = null, error = null
 where migration = $1 and relid = $2 and finisher = $3 and stage = 'copied'`
 
-// FinishTable moves a table whose key and indexes are built on to StageBand, and a root, which has no rows, to
-// StageExact. A table of one snapshot has an empty band, but it is in it until the stream has passed the snapshot: only
-// then may the applier stop asking whether the copy saw a transaction.
-func FinishTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32) error {
+// FinishTable moves a table whose key and indexes are built on to StageBand; to StageExact a root, which has no rows, and
+// where no changes follow every table. A table of one snapshot has an empty band, but it is in it until the stream has
+// passed the snapshot: only then may the applier stop asking whether the copy saw a transaction. It fails by ErrEpoch when
+// the table is to be copied again.
+func FinishTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32, streamed bool) error {
 	if _, err := tx.Exec(ctx, "set local synchronous_commit = on"); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, finishTable, lane.ID, relid, lane.Session())
-	if err == nil && tag.RowsAffected() != 1 {
-		return migration.Faultf(migration.FaultFenced, "finish table", "", "another lane has taken it over")
+	tag, err := tx.Exec(ctx, finishTable, lane.ID, relid, lane.Session(), streamed)
+	if err != nil || tag.RowsAffected() == 1 {
+		return err
 	}
-	return err
+	var planned bool
+	err = tx.QueryRow(ctx, "select stage = 'planned' from dts_sync.tbl where migration = $1 and relid = $2", lane.ID, relid).Scan(&planned)
+	switch {
+	case err != nil:
+		return err
+	case planned:
+		return ErrEpoch
+	}
+	return migration.Faultf(migration.FaultFenced, "finish table", "", "another lane has taken it over")
 }
 
 const failTable = `

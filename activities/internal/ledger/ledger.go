@@ -188,7 +188,9 @@ type Migration struct {
 	Slot          string
 	Publications  []string
 	Start         migration.LSN
-	StartSnapshot migration.Snapshot // zero until the slot is recorded
+	StartSnapshot migration.Snapshot // zero until the slot, or the held snapshot, is recorded
+	SnapshotName  string             // without incremental: what a session holds for the copy; "" while none does
+	SnapshotEpoch int                // counts held snapshots
 	ReplicaRole   bool
 	Planned       bool
 	SchemaCreated bool
@@ -203,7 +205,8 @@ type Migration struct {
 
 const readMigration = `
 select run, phase, coalesce(source_sysid, ''), coalesce(source_timeline, 0), coalesce(slot, ''), publications,
-       coalesce(start_lsn, '0/0')::text, coalesce(start_snapshot, ''), replica_role, planned, schema_created, changes,
+       coalesce(start_lsn, '0/0')::text, coalesce(start_snapshot, ''), coalesce(snapshot_name, ''), snapshot_epoch,
+       replica_role, planned, schema_created, changes,
        fenced_at, opened_at, coalesce(ended, ''), created_at, notes,
        opened_at is null and evidence is not null
 from dts_sync.migration where id = $1`
@@ -217,7 +220,8 @@ func (l Ledger) Read(ctx context.Context) (Migration, error) {
 	var start, snapshot string
 	var notes []byte
 	err := l.Conn.QueryRow(ctx, readMigration, l.ID).Scan(&m.Run, &m.Phase, &m.SystemID, &m.Timeline, &m.Slot, &m.Publications,
-		&start, &snapshot, &m.ReplicaRole, &m.Planned, &m.SchemaCreated, &m.Changes, &m.FencedAt, &m.OpenedAt, &m.Ended, &m.Created, &notes, &m.Settled)
+		&start, &snapshot, &m.SnapshotName, &m.SnapshotEpoch, &m.ReplicaRole, &m.Planned, &m.SchemaCreated, &m.Changes, &m.FencedAt,
+		&m.OpenedAt, &m.Ended, &m.Created, &notes, &m.Settled)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, ErrUnknown
 	}

@@ -17,7 +17,12 @@ const (
 	ObjectSkipped = "skipped"
 )
 
-// Object is one object of the schema: its SQL, what it needs, and how far it is.
+// WasThere is the message of an object that is done without our doing: the target had one of its name, which is kept as it
+// is and never dropped, emptied or altered.
+const WasThere = "was there already"
+
+// Object is one object of the schema: its SQL, what it needs, and how far it is. Schema, Name, DDL and Undo are in names of
+// the target.
 type Object struct {
 	No       int   // order of creation
 	DumpID   int   // what Depends of others refers to
@@ -32,6 +37,7 @@ type Object struct {
 	State    string
 	SQLState string
 	Message  string
+	Hint     string // PostgreSQL's, where it had one
 	Undo     string // what drops it again; "" where it goes with another object, or may simply be made twice
 }
 
@@ -70,23 +76,27 @@ func int32s(numbers []int) []int32 {
 
 const readObjects = `
 select no, dump_id, depends, section, kind, schema, name, coalesce(relid, 0), locks, ddl, state, coalesce(sqlstate, ''),
-       coalesce(message, ''), undo
+       coalesce(message, ''), coalesce(hint, ''), undo
 from dts_sync.object
-where migration = $1 and (cardinality($2::text[]) = 0 or section = any ($2)) and ($3::oid = 0 or relid = $3)
-order by no`
+where migration = $1`
+
+const (
+	ofSections = ` and (cardinality($2::text[]) = 0 or section = any ($2)) order by no`
+	ofTable    = ` and section = $2 and relid = $3 order by no`
+)
 
 // Objects reads the objects of some sections, or of all when none is named, in order of creation.
 func (l Ledger) Objects(ctx context.Context, sections ...string) ([]Object, error) {
-	return l.objects(ctx, sections, 0)
+	return l.objects(ctx, readObjects+ofSections, append([]string{}, sections...))
 }
 
 // ObjectsOf reads the objects of a section that belong to a table of the source.
 func (l Ledger) ObjectsOf(ctx context.Context, section string, relid uint32) ([]Object, error) {
-	return l.objects(ctx, []string{section}, relid)
+	return l.objects(ctx, readObjects+ofTable, section, relid)
 }
 
-func (l Ledger) objects(ctx context.Context, sections []string, relid uint32) ([]Object, error) {
-	rows, err := l.Conn.Query(ctx, readObjects, l.ID, append([]string{}, sections...), relid)
+func (l Ledger) objects(ctx context.Context, sql string, args ...any) ([]Object, error) {
+	rows, err := l.Conn.Query(ctx, sql, append([]any{l.ID}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +123,118 @@ func (l Ledger) HasObjects(ctx context.Context) (bool, error) {
 	return has, err
 }
 
+// KeptObjects are the DumpIDs of objects, other than schemas, that were on the target already.
+func (l Ledger) KeptObjects(ctx context.Context) (map[int]bool, error) {
+	rows, err := l.Conn.Query(ctx, "select dump_id from dts_sync.object where migration = $1 and kind <> 'SCHEMA' and state = 'done' and message = $2",
+		l.ID, WasThere)
+	if err != nil {
+		return nil, err
+	}
+	kept := map[int]bool{}
+	var id int
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error { kept[id] = true; return nil })
+	return kept, err
+}
+
+const readMade = `
+select schema, name from dts_sync.object
+where migration = $1 and kind = 'TABLE' and state = 'done' and message is distinct from $2`
+
+// Made lists the tables that this migration has created, by their names on the target; whether they are there still is
+// not asked.
+func (l Ledger) Made(ctx context.Context) (map[migration.TableName]bool, error) {
+	rows, err := l.Conn.Query(ctx, readMade, l.ID, WasThere)
+	if err != nil {
+		return nil, err
+	}
+	made := map[migration.TableName]bool{}
+	var name migration.TableName
+	_, err = pgx.ForEachRow(rows, []any{&name.Schema, &name.Name}, func() error { made[name] = true; return nil })
+	return made, err
+}
+
+const readObjectStatuses = `
+select no, section, kind, case when schema = '' then name else schema || '.' || name end, state, ddl, coalesce(sqlstate, ''),
+       coalesce(message, ''), coalesce(hint, '')
+from dts_sync.object
+where migration = $1 and (cardinality($2::text[]) = 0 or state = any ($2))
+order by case state when 'failed' then 0 when 'skipped' then 1 when 'pending' then 2 else 3 end, no
+limit nullif($3::int, 0)`
+
+// ObjectStatuses tells how objects in some states, or in all when none is named, went: failed ones first, then those left
+// out, each in order of creation. limit 0 = all.
+func (l Ledger) ObjectStatuses(ctx context.Context, limit int, states ...string) ([]migration.SchemaObject, error) {
+	rows, err := l.Conn.Query(ctx, readObjectStatuses, l.ID, append([]string{}, states...), limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[migration.SchemaObject])
+}
+
+const countStates = `
+select count(*) filter (where state = 'pending'), count(*) filter (where state = 'done'),
+       count(*) filter (where state = 'failed'), count(*) filter (where state = 'skipped')
+from dts_sync.object where migration = $1`
+
+// ddlMax bounds what a status carries of each object's SQL, in characters.
+const ddlMax = 2000
+
+// ObjectStatus counts all objects, and tells of the first that failed or were left out.
+func (l Ledger) ObjectStatus(ctx context.Context) (migration.ObjectStatus, error) {
+	var status migration.ObjectStatus
+	err := l.Conn.QueryRow(ctx, countStates, l.ID).Scan(&status.Pending, &status.Done, &status.Failed, &status.Skipped)
+	if err != nil {
+		return status, err
+	}
+	status.Failures, err = l.ObjectStatuses(ctx, migration.ObjectFailuresMax, ObjectFailed, ObjectSkipped)
+	for i := range status.Failures {
+		failure := &status.Failures[i]
+		if ddl := []rune(failure.DDL); len(ddl) > ddlMax {
+			failure.DDL = string(ddl[:ddlMax]) + "…"
+		}
+	}
+	return status, err
+}
+
+// LockObjects is LockObject for several. It returns the state of each by number.
+func (l Ledger) LockObjects(ctx context.Context, tx pgx.Tx, numbers []int) (map[int]string, error) {
+	rows, err := tx.Query(ctx, "select no, state from dts_sync.object where migration = $1 and no = any ($2) order by no for update",
+		l.ID, int32s(numbers))
+	if err != nil {
+		return nil, err
+	}
+	states := make(map[int]string, len(numbers))
+	var no int
+	var state string
+	_, err = pgx.ForEachRow(rows, []any{&no, &state}, func() error { states[no] = state; return nil })
+	return states, err
+}
+
+// FinishObjects records that objects were created, in the transaction that created them.
+func (l Ledger) FinishObjects(ctx context.Context, tx pgx.Tx, numbers []int) error {
+	_, err := tx.Exec(ctx, `update dts_sync.object set state = 'done', sqlstate = null, message = null, hint = null
+		where migration = $1 and no = any ($2)`, l.ID, int32s(numbers))
+	return err
+}
+
+const skipObjects = `
+update dts_sync.object set state = 'skipped', message = $3
+where migration = $1 and state in ('pending', 'failed')
+  and (no::text = any ($2) or kind || ' ' || case when schema = '' then name else schema || '.' || name end = any ($2))
+returning no, kind, schema, name`
+
+// SkipObjects leaves out objects that are not done, named by title or number, in the caller's guarded transaction. It
+// returns those that were not left out before.
+func (l Ledger) SkipObjects(ctx context.Context, tx pgx.Tx, named []string, message string) ([]Object, error) {
+	rows, err := tx.Query(ctx, skipObjects, l.ID, named, message)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Object, err error) {
+		return o, row.Scan(&o.No, &o.Kind, &o.Schema, &o.Name)
+	})
+}
+
 // LockObject reads an object's state and keeps others from working on it until the transaction ends.
 func (l Ledger) LockObject(ctx context.Context, tx pgx.Tx, no int) (state string, err error) {
 	err = tx.QueryRow(ctx, "select state from dts_sync.object where migration = $1 and no = $2 for update", l.ID, no).Scan(&state)
@@ -120,11 +242,17 @@ func (l Ledger) LockObject(ctx context.Context, tx pgx.Tx, no int) (state string
 }
 
 const setObject = `
-update dts_sync.object set state = $3, sqlstate = nullif($4, ''), message = nullif($5, '') where migration = $1 and no = $2`
+update dts_sync.object set state = $3, sqlstate = nullif($4, ''), message = nullif($5, ''), hint = nullif($6, '')
+where migration = $1 and no = $2`
 
 // SetObject records how an object went, in the caller's transaction.
 func (l Ledger) SetObject(ctx context.Context, tx pgx.Tx, no int, state, sqlstate, message string) error {
-	_, err := tx.Exec(ctx, setObject, l.ID, no, state, sqlstate, message)
+	return l.SetOutcome(ctx, tx, Object{No: no, State: state, SQLState: sqlstate, Message: message})
+}
+
+// SetOutcome is SetObject with what the object's State, SQLState, Message and Hint say.
+func (l Ledger) SetOutcome(ctx context.Context, tx pgx.Tx, o Object) error {
+	_, err := tx.Exec(ctx, setObject, l.ID, o.No, o.State, o.SQLState, o.Message, o.Hint)
 	return err
 }
 

@@ -142,6 +142,16 @@ func (n Lane) AddTruncate(relid uint32) Statement {
 	return statement(1, addTruncate, string(n.ID), strconv.FormatUint(uint64(relid), 10))
 }
 
+const truncateSettled = `
+select coalesce(truncated >= $3::pg_lsn, false) from dts_sync.tbl where migration = $1 and relid = $2`
+
+// TruncateSettled reports whether a person has dealt with the source's TRUNCATE of a table, whose commit is at a position.
+func (n Lane) TruncateSettled(ctx context.Context, conn *pgx.Conn, relid uint32, at migration.LSN) (bool, error) {
+	var settled bool
+	err := conn.QueryRow(ctx, truncateSettled, n.ID, relid, at.String()).Scan(&settled)
+	return settled, err
+}
+
 // addConflict bounds the evidence kept of one table; the count goes on.
 const addConflict = `
 with counted as (

@@ -17,12 +17,13 @@ select m.spec, coalesce(m.ended, ''), m.created_at,
        case when m.ended is null then coalesce(m.opened_at, now()) else m.lease_until end,
        m.changes, m.evidence, m.notes,
        (select count(*) from dts_sync.tbl t where t.migration = m.id and t.mode <> 'root'),
-       coalesce(c.rows, 0), coalesce(c.bytes, 0), coalesce(c.chunks, 0), coalesce(c.recopied, 0),
+       coalesce(c.rows, 0), coalesce(c.kept, 0), coalesce(c.bytes, 0), coalesce(c.chunks, 0), coalesce(c.recopied, 0),
        coalesce((select sum(t.conflicts) from dts_sync.tbl t where t.migration = m.id), 0)::bigint,
        coalesce(o.done, 0), coalesce(o.failed, 0), coalesce(o.skipped, 0)
 from dts_sync.migration m
 left join lateral (
-    select sum(k.rows) filter (where k.state = 'done')::bigint as rows, sum(k.bytes) filter (where k.state = 'done')::bigint as bytes,
+    select sum(k.rows) filter (where k.state = 'done')::bigint as rows, sum(k.kept)::bigint as kept,
+           sum(k.bytes) filter (where k.state = 'done')::bigint as bytes,
            count(*) filter (where k.state = 'done') as chunks, sum(greatest(k.attempts - 1, 0))::bigint as recopied
     from dts_sync.chunk k where k.migration = m.id
 ) c on true
@@ -39,7 +40,7 @@ func (l Ledger) Report(ctx context.Context) (migration.Report, error) {
 	var spec, evidence, notes []byte
 	err := l.Conn.QueryRow(ctx, readReport, l.ID).Scan(&spec, &report.State, &report.Started, &report.Finished,
 		&report.Changes, &evidence, &notes,
-		&report.Tables, &report.Rows, &report.Bytes, &report.Chunks, &report.Recopied, &report.Conflicts,
+		&report.Tables, &report.Rows, &report.Kept, &report.Bytes, &report.Chunks, &report.Recopied, &report.Conflicts,
 		&report.Objects.Done, &report.Objects.Failed, &report.Objects.Skipped)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return report, ErrUnknown
@@ -73,20 +74,20 @@ func (l Ledger) Report(ctx context.Context) (migration.Report, error) {
 }
 
 const readStatuses = `
-select t.schema, t.name, t.stage, t.mode, t.key, coalesce(c.done, 0), coalesce(c.total, 0),
-       coalesce(c.rows, 0), t.est_rows, coalesce(c.bytes, 0), t.est_bytes, t.conflicts,
+select t.schema, t.name, t.target_schema, t.target_name, t.stage, t.mode, t.key, coalesce(c.done, 0), coalesce(c.total, 0),
+       coalesce(c.rows, 0), t.est_rows, coalesce(c.kept, 0), coalesce(c.bytes, 0), t.est_bytes, t.conflicts,
        coalesce(t.verdict, ''), coalesce(t.error, c.error, '')
 from dts_sync.tbl t
 left join (
     select k.relid, count(*) filter (where k.state = 'done') as done, count(*) as total,
            sum(k.rows) filter (where k.state = 'done')::bigint as rows, sum(k.bytes) filter (where k.state = 'done')::bigint as bytes,
-           max(k.error) filter (where k.state <> 'done') as error
+           sum(k.kept)::bigint as kept, max(k.error) filter (where k.state <> 'done') as error
     from dts_sync.chunk k where k.migration = $1 group by k.relid
 ) c on c.relid = t.relid
 where t.migration = $1
 order by t.schema, t.name`
 
-// TableStatuses reads how far every table is, by name. Totals of rows and bytes are estimates until the table is copied.
+// TableStatuses reads how far every table is, by name on the source. Totals of rows and bytes are estimates until the table is copied.
 func (l Ledger) TableStatuses(ctx context.Context) ([]migration.TableStatus, error) {
 	rows, err := l.Conn.Query(ctx, readStatuses, l.ID)
 	if err != nil {
@@ -94,10 +95,13 @@ func (l Ledger) TableStatuses(ctx context.Context) ([]migration.TableStatus, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (migration.TableStatus, error) {
 		var s migration.TableStatus
-		var name migration.TableName
-		err := row.Scan(&name.Schema, &name.Name, &s.Stage, &s.Mode, &s.Key, &s.Chunks.Copied, &s.Chunks.Total,
-			&s.Rows.Copied, &s.Rows.Total, &s.Bytes.Copied, &s.Bytes.Total, &s.Conflicts, &s.Verification, &s.Error)
+		var name, target migration.TableName
+		err := row.Scan(&name.Schema, &name.Name, &target.Schema, &target.Name, &s.Stage, &s.Mode, &s.Key, &s.Chunks.Copied, &s.Chunks.Total,
+			&s.Rows.Copied, &s.Rows.Total, &s.Kept, &s.Bytes.Copied, &s.Bytes.Total, &s.Conflicts, &s.Verification, &s.Error)
 		s.Table = name.String()
+		if target != name {
+			s.Target = target.String()
+		}
 		if s.Stage != migration.StagePlanned {
 			s.Rows.Total, s.Bytes.Total = s.Rows.Copied, s.Bytes.Copied
 		}

@@ -12,6 +12,8 @@ create table if not exists dts_sync.migration (
     publications    text[] not null default '{}',
     start_lsn       pg_lsn,                     -- consistent point of the slot (L0)
     start_snapshot  text,                       -- the snapshot exported there (S0)
+    snapshot_name   text,                       -- without incremental: the snapshot that all tables are copied under
+    snapshot_epoch  int not null default 0,     -- counts such snapshots: one that is lost takes the copy with it
     identities      jsonb not null default '[]',-- replica identities that we changed on the source, to be restored
     replica_role    boolean not null default true, -- may sessions on the target set session_replication_role?
     planned         boolean not null default false,
@@ -37,11 +39,13 @@ create table if not exists dts_sync.tbl (
     relid       oid not null,                   -- on the source
     schema      text not null,
     name        text not null,
+    target_schema text not null,                -- on the target
+    target_name text not null,
     mode        text not null,                  -- keyrange onesnap root
     stage       text not null default 'planned',-- planned copied band exact
     published   text not null default 'all',    -- all insert (no usable key: updates and deletes are not streamed)
     key         text[] not null default '{}',
-    def         jsonb not null,                 -- catalog.Table as planned
+    def         jsonb not null,                 -- mapping.Table as planned
     fingerprint text not null,
     est_rows    bigint not null default 0,
     est_bytes   bigint not null default 0,
@@ -49,8 +53,10 @@ create table if not exists dts_sync.tbl (
     smax        text,
     extra       text[] not null default '{}',   -- snapshots of rows fetched again in the band
     hi_lsn      pg_lsn,                         -- the band ends when the stream has passed this
+    was_empty   boolean not null default false, -- found on the target without rows: what is in it is the copy's
     writes_base bigint,                         -- updates+deletes counted on the source before the copy (published=insert)
     truncates   bigint not null default 0,
+    truncated   pg_lsn,                         -- a person has dealt with the source's TRUNCATEs up to here (rows of others are there)
     conflicts   bigint not null default 0,      -- rows that were not as the exact regime demands
     verdict     text,
     finisher    text,                           -- the lane that builds this table's key and indexes
@@ -73,6 +79,7 @@ create table if not exists dts_sync.chunk (
     snap_lsn  pg_lsn,
     rows      bigint not null default 0,
     bytes     bigint not null default 0,
+    kept      bigint not null default 0,        -- rows that were not written, because the target had their key (conflict: ignore)
     attempts  int not null default 0,           -- attempts that were begun (written outside the chunk's transaction)
     token     bigint,
     failed_at timestamptz,                      -- start of the outage of this chunk
@@ -107,7 +114,8 @@ create table if not exists dts_sync.object (
     undo      text not null default '',         -- pg_dump's statement that drops it; empty where there is none
     state     text not null default 'pending',  -- pending done failed skipped
     sqlstate  text,
-    message   text,
+    message   text,                             -- "was there already": done, but not made by us
+    hint      text,
     primary key (migration, no)
 );
 
@@ -121,4 +129,11 @@ create table if not exists dts_sync.conflict (
     op        text not null,
     key       text not null,
     what      text not null
+);
+
+create table if not exists dts_sync.kept (
+    migration text not null references dts_sync.migration on delete cascade,
+    relid     oid not null,
+    key       text not null,                    -- row(key columns of the target)::text of a row that the copy left as it was
+    primary key (migration, relid, key)
 );

@@ -6,13 +6,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 // Table is the ledger's row of one table: what was planned and how far it is.
 type Table struct {
-	catalog.Table
+	mapping.Table
 	Mode      migration.TableMode
 	Stage     migration.Stage
 	Published string // all, or insert
@@ -24,11 +24,12 @@ type Table struct {
 	Truncates int64
 	WriteBase int64
 	Verdict   string
+	WasEmpty  bool // it was on the target before, without rows: what is in it is the copy's
 }
 
 const readTables = `
 select def, mode, stage, published, coalesce(smin, ''), coalesce(smax, ''), extra, coalesce(hi_lsn, '0/0')::text,
-       conflicts, truncates, coalesce(writes_base, 0), coalesce(verdict, '')
+       conflicts, truncates, coalesce(writes_base, 0), coalesce(verdict, ''), was_empty
 from dts_sync.tbl where migration = $1 order by est_bytes desc, relid`
 
 // Tables reads all tables, largest first.
@@ -46,7 +47,7 @@ func scanTable(row pgx.CollectableRow) (Table, error) {
 	var smin, smax, high string
 	var extra []string
 	err := row.Scan(&def, &t.Mode, &t.Stage, &t.Published, &smin, &smax, &extra, &high,
-		&t.Conflicts, &t.Truncates, &t.WriteBase, &t.Verdict)
+		&t.Conflicts, &t.Truncates, &t.WriteBase, &t.Verdict, &t.WasEmpty)
 	if err != nil {
 		return t, err
 	}

@@ -80,7 +80,7 @@ func locks(ctx context.Context, l *look) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	tables, err := l.facts.tables()
+	tables, err := l.tables()
 	if err != nil {
 		return finding{}, err
 	}

@@ -3,6 +3,7 @@ package precheck
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -10,9 +11,10 @@ import (
 
 type installed struct {
 	Name, Version string
+	OID           uint32
 }
 
-const readExtensions = `select extname::text, extversion from pg_extension where extname <> 'plpgsql' order by 1`
+const readExtensions = `select extname::text, extversion, oid from pg_extension where extname <> 'plpgsql' order by 1`
 
 type offer struct {
 	Name      string
@@ -30,10 +32,15 @@ select w.name, a.name is not null, coalesce(a.installed_version, ''), coalesce(a
 from unnest($1::text[]) w (name) left join pg_available_extensions a on a.name = w.name order by 1`
 
 func extensions(ctx context.Context, l *look) (finding, error) {
+	need, err := l.facts.needed()
+	if err != nil {
+		return finding{}, err
+	}
 	used, err := rows[installed](ctx, l.source, readExtensions)
 	if err != nil {
 		return finding{}, err
 	}
+	used = slices.DeleteFunc(used, func(e installed) bool { return !need.has("pg_extension", e.OID) })
 	versions := map[string]string{}
 	var wanted []string
 	for _, u := range used {
@@ -84,11 +91,15 @@ func verdictOnExtensions(absent, forbidden, other []string, n int) finding {
 	return passed("all %d are available on the target", n)
 }
 
-const readEventTriggers = `select evtname::text, 'event trigger' from pg_event_trigger order by 1`
+const readEventTriggers = `select evtname::text from pg_event_trigger order by 1`
 
-// eventTriggers are made by superusers only.
+// eventTriggers are made by superusers only. They belong to the database, so they come with all of it or not at all.
 func eventTriggers(ctx context.Context, l *look) (finding, error) {
-	found, err := rows[installed](ctx, l.source, readEventTriggers)
+	c, err := l.facts.chosen()
+	if err != nil || !c.Everything {
+		return passed("a selection of schemas or tables brings none"), err
+	}
+	found, err := rows[struct{ Name string }](ctx, l.source, readEventTriggers)
 	if err != nil || len(found) == 0 {
 		return passed("none"), err
 	}

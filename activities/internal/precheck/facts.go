@@ -2,25 +2,90 @@ package precheck
 
 import (
 	"context"
+	"slices"
 	"sync"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 // facts are what several checks share. Each is read once, when the first of them asks; what could not be read then is
 // not waited for again.
 type facts struct {
-	tables func() ([]catalog.Table, error)
+	chosen func() (choice, error) // asks the source alone
+	met    func() (choice, error) // and the target too
+	needed func() (needed, error)
 	rights func() ([]right, error)
+	states func() ([]state, error)
+}
+
+// choice is what the definition means, and what is wrong about it.
+type choice struct {
+	mapping.Selection
+	problems []mapping.Problem
 }
 
 func (l *look) remember(ctx context.Context) {
-	l.facts.tables = sync.OnceValues(func() ([]catalog.Table, error) { return catalog.Tables(ctx, l.source.conn) })
+	l.facts.chosen = sync.OnceValues(func() (choice, error) {
+		selection, problems, err := mapping.Read(ctx, l.source.conn, l.Spec)
+		return choice{selection, problems}, err
+	})
+	l.facts.met = sync.OnceValues(func() (choice, error) { return l.meet(ctx) })
+	l.facts.needed = sync.OnceValues(func() (needed, error) { return l.readNeeded(ctx) })
+	l.facts.states = sync.OnceValues(func() ([]state, error) { return l.readStates(ctx) })
 	l.facts.rights = sync.OnceValues(func() ([]right, error) { return l.readRights(ctx) })
 }
 
-func totalBytes(tables []catalog.Table) int64 {
+// meet is the choice once more, with the problems that only the target shows.
+func (l *look) meet(ctx context.Context) (choice, error) {
+	c, err := l.facts.chosen()
+	if err != nil {
+		return c, err
+	}
+	made, err := l.made(ctx)
+	if err != nil {
+		return c, err
+	}
+	c.Tables = slices.Clone(c.Tables)
+	c.problems, err = c.Meet(ctx, l.target.conn, l.Spec, made)
+	return c, err
+}
+
+// tables are the selected ones.
+func (l *look) tables() ([]mapping.Table, error) {
+	c, err := l.facts.chosen()
+	return c.Tables, err
+}
+
+// existing are the selected tables that somebody else has made on the target.
+func (l *look) existing() ([]mapping.Table, error) {
+	c, err := l.facts.met()
+	return slices.DeleteFunc(slices.Clone(c.Tables), func(t mapping.Table) bool { return !t.Existing }), err
+}
+
+func oids(tables []mapping.Table) []uint32 {
+	oids := make([]uint32, len(tables))
+	for i, table := range tables {
+		oids[i] = table.OID
+	}
+	return oids
+}
+
+// targets splits the tables' names on the target, for unnest.
+func targets(tables []mapping.Table) (schemas, relations []string) {
+	schemas, relations = make([]string, len(tables)), make([]string, len(tables))
+	for i, table := range tables {
+		schemas[i], relations[i] = table.Target.Schema, table.Target.Name
+	}
+	return schemas, relations
+}
+
+// means reports whether a relation that holds no rows of its own, such as a view, is migrated.
+func (c choice) means(relation migration.TableName) bool {
+	return c.WholeSchema(relation.Schema) && !c.Excluded(relation)
+}
+
+func totalBytes(tables []mapping.Table) int64 {
 	var sum int64
 	for _, table := range tables {
 		sum += table.Bytes
@@ -64,13 +129,9 @@ where c.oid = any ($1) order by 1, 2`
 
 // readRights reads those of the same tables.
 func (l *look) readRights(ctx context.Context) ([]right, error) {
-	tables, err := l.facts.tables()
+	tables, err := l.tables()
 	if err != nil {
 		return nil, err
 	}
-	oids := make([]uint32, len(tables))
-	for i, table := range tables {
-		oids[i] = table.OID
-	}
-	return rows[right](ctx, l.source, readRights, oids)
+	return rows[right](ctx, l.source, readRights, oids(tables))
 }

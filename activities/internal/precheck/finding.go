@@ -2,6 +2,7 @@ package precheck
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -31,6 +32,44 @@ func alert(fix, format string, args ...any) finding {
 // failed blocks, and cannot be ignored.
 func failed(fix, format string, args ...any) finding {
 	return finding{state: migration.ItemFailed, found: fmt.Sprintf(format, args...), fix: fix}
+}
+
+// together makes one finding of several: what blocks hides notices, and one that cannot be ignored makes all of it so.
+// Without any it has no state.
+func together(findings []finding) finding {
+	var all finding
+	for _, state := range []migration.ItemState{migration.ItemFailed, migration.ItemAlert, migration.ItemNotice} {
+		if state == migration.ItemNotice && all.state != "" {
+			break
+		}
+		var texts, fixes []string
+		for _, f := range findings {
+			if f.state != state {
+				continue
+			}
+			texts = append(texts, f.found)
+			if f.fix != "" && !slices.Contains(fixes, f.fix) {
+				fixes = append(fixes, f.fix)
+			}
+		}
+		if len(texts) == 0 {
+			continue
+		}
+		if all.state == "" {
+			all.state, all.ignorable = state, state == migration.ItemAlert
+		}
+		all.found = strings.TrimPrefix(all.found+"; "+clauses(texts), "; ")
+		all.fix = strings.TrimPrefix(all.fix+"\n"+statements(fixes), "\n")
+	}
+	return all
+}
+
+// clauses joins sentences as list joins names.
+func clauses(texts []string) string {
+	if len(texts) <= listMax {
+		return strings.Join(texts, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(texts[:listMax], "; "), len(texts)-listMax)
 }
 
 // listMax is how many names a sentence carries. The rest is counted.

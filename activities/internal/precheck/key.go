@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -25,37 +26,53 @@ where i.indrelid = any ($1) and i.indisunique and i.indimmediate and i.indisvali
 order by i.indrelid, i.indnatts, x.relname`
 
 func tablesWithoutKey(ctx context.Context, l *look) (finding, error) {
-	tables, err := l.facts.tables()
+	tables, err := l.tables()
 	if err != nil {
 		return finding{}, err
 	}
-	var without []catalog.Table
-	var oids []uint32
+	without := map[migration.WithoutKey][]mapping.Table{}
+	var all []mapping.Table
 	for _, table := range tables {
 		if table.Kind == "r" && !table.Unlogged && table.Published(migration.InsertOnly) == catalog.PublishedInsert {
-			without, oids = append(without, table), append(oids, table.OID)
+			without[table.WithoutKey], all = append(without[table.WithoutKey], table), append(all, table)
 		}
 	}
-	if len(without) == 0 {
+	if len(all) == 0 {
 		return passed("every table has one"), nil
 	}
-	candidates, err := rows[candidate](ctx, l.source, readCandidates, oids)
+	candidates, err := rows[candidate](ctx, l.source, readCandidates, oids(all))
 	if err != nil {
 		return finding{}, err
 	}
-	found := count(len(without), "table") + " without a key that tells rows apart: " + list(sized(without))
-	fix := identities(without, candidates)
-	switch l.Spec.WithoutKey {
-	case migration.Refuse:
-		return failed(fix, "%s; withoutKey is refuse", found), nil
-	case migration.FullIdentity:
-		return notice(fix, "%s; their REPLICA IDENTITY is set to FULL for the time of the migration", found), nil
-	case migration.InsertOnly:
+	var findings []finding
+	for _, policy := range []migration.WithoutKey{migration.Refuse, migration.FullIdentity, migration.InsertOnly} {
+		if some := without[policy]; len(some) > 0 {
+			findings = append(findings, l.withoutKey(policy, some, identities(some, candidates)))
+		}
 	}
-	return notice(fix, "%s; inserts are carried over as they come, and a table with updates or deletes is copied again under the fence", found), nil
+	return together(findings), nil
 }
 
-func sized(tables []catalog.Table) []string {
+func (l *look) withoutKey(policy migration.WithoutKey, tables []mapping.Table, fix string) finding {
+	found := count(len(tables), "table") + " without a key that tells rows apart: " + list(sized(tables))
+	switch policy {
+	case migration.Refuse:
+		return failed(fix, "%s; withoutKey is refuse", found)
+	case migration.FullIdentity:
+		if withGivenSlot(l.Spec) {
+			return failed(fix+"\n-- or set REPLICA IDENTITY FULL; then make the slot and the snapshot again", "%s; what the slot holds was written without", found)
+		}
+		return notice(fix, "%s; their REPLICA IDENTITY is set to FULL for the time of the migration", found)
+	case migration.InsertOnly:
+	}
+	if l.Spec.FromNow() && !withSchema(l.Spec) {
+		return alert(fix, "%s; inserts are carried over as they come, and after an update or a delete the cutover is refused: the rows "+
+			"that the target had cannot be copied again", found)
+	}
+	return notice(fix, "%s; inserts are carried over as they come, and a table with updates or deletes is copied again under the fence", found)
+}
+
+func sized(tables []mapping.Table) []string {
 	names := make([]string, len(tables))
 	for i, table := range tables {
 		names[i] = fmt.Sprintf("%s (%s)", table.Name, size(table.Bytes))
@@ -63,7 +80,7 @@ func sized(tables []catalog.Table) []string {
 	return names
 }
 
-func identities(tables []catalog.Table, candidates []candidate) string {
+func identities(tables []mapping.Table, candidates []candidate) string {
 	index := map[uint32]string{}
 	for _, c := range candidates {
 		index[c.OID] = c.Index
@@ -91,12 +108,16 @@ select n.nspname::text, c.relname::text, k.conname::text, coalesce((
       and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum = any (i.indkey) and not a.attnotnull)
     order by i.indnatts, x.relname limit 1), '')
 from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
-where k.contype = 'p' and k.condeferrable and c.relkind = 'r' and c.relreplident = 'd' and` + ofUsers + `
+where k.contype = 'p' and k.condeferrable and c.relkind = 'r' and c.relreplident = 'd' and c.oid = any ($1)
 order by 1, 2`
 
 // deferrableKeys: inside a transaction two rows may share a deferrable key, so it tells no rows apart.
 func deferrableKeys(ctx context.Context, l *look) (finding, error) {
-	found, err := rows[deferrable](ctx, l.source, readDeferrable)
+	tables, err := l.tables()
+	if err != nil {
+		return finding{}, err
+	}
+	found, err := rows[deferrable](ctx, l.source, readDeferrable, oids(tables))
 	if err != nil || len(found) == 0 {
 		return passed("none"), err
 	}

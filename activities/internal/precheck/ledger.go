@@ -21,12 +21,12 @@ type sharer struct {
 	Table string
 }
 
-// readSharers finds unfinished migrations that have planned tables of the same names.
+// readSharers finds unfinished migrations that have planned the same tables of the target.
 const readSharers = `
-select m.id, m.lease_until > now(), min(t.schema || '.' || t.name)
+select m.id, m.lease_until > now(), min(t.target_schema || '.' || t.target_name)
 from dts_sync.migration m
 join dts_sync.tbl t on t.migration = m.id
-join unnest($2::text[], $3::text[]) w (schema, name) on w.schema = t.schema and w.name = t.name
+join unnest($2::text[], $3::text[]) w (schema, name) on w.schema = t.target_schema and w.name = t.target_name
 where m.id <> $1 and m.ended is null and m.opened_at is null
 group by 1, 2 order by 1`
 
@@ -65,14 +65,11 @@ func targetLedger(ctx context.Context, l *look) (finding, error) {
 }
 
 func (l *look) sharers(ctx context.Context) (finding, error) {
-	tables, err := l.facts.tables()
+	c, err := l.facts.met()
 	if err != nil {
 		return finding{}, err
 	}
-	schemas, relations := make([]string, len(tables)), make([]string, len(tables))
-	for i, table := range tables {
-		schemas[i], relations[i] = table.Name.Schema, table.Name.Name
-	}
+	schemas, relations := targets(c.Tables)
 	found, err := rows[sharer](ctx, l.target, readSharers, l.Spec.ID, schemas, relations)
 	if err != nil || len(found) == 0 {
 		return passed("no other migration writes these tables"), err

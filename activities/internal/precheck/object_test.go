@@ -275,7 +275,8 @@ func TestOwnTablesDoNotCount(t *testing.T) {
 func record(t *testing.T, db *pgtest.DB, id migration.ID) {
 	t.Helper()
 	db.Exec(t, `insert into dts_sync.migration (id, run, lease_until, spec) values ($1, 'r', now() + interval '1 hour', '{}')`, id)
-	db.Exec(t, `insert into dts_sync.tbl (migration, relid, schema, name, mode, def, fingerprint) values ($1, 1, 'public', 'a', 'keyrange', '{}', '')`, id)
+	db.Exec(t, `insert into dts_sync.tbl (migration, relid, schema, name, target_schema, target_name, mode, def, fingerprint)
+		values ($1, 1, 'public', 'a', 'public', 'a', 'keyrange', '{}', '')`, id)
 	db.Exec(t, `insert into dts_sync.object (migration, no, dump_id, section, kind, schema, name, ddl, state)
 		values ($1, 1, 1, 'before', 'FUNCTION', 'public', 'f(integer)', '', 'done')`, id)
 }

@@ -66,12 +66,24 @@ from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'S' and c.relpersistence <> 't' and not has_table_privilege(c.oid, 'select') and` + ofUsers + `
 order by 1, 2`
 
+// unreadableSequences are those among the ones that are meant.
+func (l *look) unreadableSequences(ctx context.Context) ([]migration.TableName, error) {
+	meant, err := l.sequences(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := rows[migration.TableName](ctx, l.source, readUnreadableSequences)
+	return slices.DeleteFunc(found, func(name migration.TableName) bool {
+		return !slices.ContainsFunc(meant, func(s sequence) bool { return s.Name == name })
+	}), err
+}
+
 func sourceSelect(ctx context.Context, l *look) (finding, error) {
 	rights, err := l.facts.rights()
 	if err != nil {
 		return finding{}, err
 	}
-	sequences, err := rows[migration.TableName](ctx, l.source, readUnreadableSequences)
+	sequences, err := l.unreadableSequences(ctx)
 	if err != nil {
 		return finding{}, err
 	}
@@ -80,7 +92,7 @@ func sourceSelect(ctx context.Context, l *look) (finding, error) {
 		switch {
 		case !r.Usage || !r.Select:
 			unreadable, schemas = append(unreadable, r.table().String()), append(schemas, r.Schema)
-		case r.Hidden:
+		case r.Hidden && withRows(l.Spec):
 			hidden = append(hidden, r.table().String())
 		}
 	}

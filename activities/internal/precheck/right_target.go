@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -17,7 +18,7 @@ order by 1`
 
 // readUsedSchemas leaves out those of the source in which there is nothing that would be created, such as an empty public.
 const readUsedSchemas = `
-select distinct n.nspname::text, '' from pg_namespace n
+select distinct n.nspname::text from pg_namespace n
 where` + ofUsers + ` and (exists (select from pg_class c where c.relnamespace = n.oid and` + notOfExtension + `)
     or exists (select from pg_proc c where c.pronamespace = n.oid and` + notOfExtension + `)
     or exists (select from pg_type c where c.typnamespace = n.oid and` + notOfExtension + `))
@@ -28,11 +29,11 @@ func targetCreate(ctx context.Context, l *look) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	used, err := rows[migration.TableName](ctx, l.source, readUsedSchemas)
+	used, err := l.usedSchemas(ctx)
 	if err != nil {
 		return finding{}, err
 	}
-	closed, err := rows[migration.TableName](ctx, l.target, readClosedSchemas, schemaNames(used))
+	closed, err := rows[migration.TableName](ctx, l.target, readClosedSchemas, used)
 	if err != nil {
 		return finding{}, err
 	}
@@ -52,6 +53,29 @@ func targetCreate(ctx context.Context, l *look) (finding, error) {
 	return passed("role %s may create schemas and tables", l.target.role), nil
 }
 
+// usedSchemas are those of the target in which the migration creates something. The ledger has its own.
+func (l *look) usedSchemas(ctx context.Context) ([]string, error) {
+	c, err := l.facts.chosen()
+	if err != nil || !withSchema(l.Spec) {
+		return []string{}, err
+	}
+	filled, err := rows[struct{ Name string }](ctx, l.source, readUsedSchemas)
+	if err != nil {
+		return nil, err
+	}
+	used := []string{}
+	for _, schema := range filled {
+		if c.WholeSchema(schema.Name) {
+			used = append(used, c.Names.Schema(schema.Name))
+		}
+	}
+	for _, table := range c.Tables {
+		used = append(used, table.Target.Schema)
+	}
+	slices.Sort(used)
+	return slices.Compact(used), nil
+}
+
 func schemaNames(found []migration.TableName) []string {
 	schemas := make([]string, len(found))
 	for i, f := range found {
@@ -60,14 +84,9 @@ func schemaNames(found []migration.TableName) []string {
 	return schemas
 }
 
-// replicaRole tries what the sessions that write will do.
 func replicaRole(ctx context.Context, l *look) (finding, error) {
-	tx, err := l.target.conn.Begin(ctx)
+	may, err := l.mayReplica(ctx)
 	if err != nil {
-		return finding{}, err
-	}
-	may, err := pg.TryReplicaRole(ctx, l.target.conn)
-	if err = errors.Join(err, tx.Rollback(ctx)); err != nil {
 		return finding{}, err
 	}
 	if !may {
@@ -79,12 +98,25 @@ func replicaRole(ctx context.Context, l *look) (finding, error) {
 	return passed("role %s may set it: triggers and foreign keys stay still while changes are applied", l.target.role), nil
 }
 
-// readNamedRoles lists the roles that policies name, and with schema.owner = keep the owners of what is migrated.
+// mayReplica tries what the sessions that write will do.
+func (l *look) mayReplica(ctx context.Context) (bool, error) {
+	tx, err := l.target.conn.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	may, err := pg.TryReplicaRole(ctx, l.target.conn)
+	return may, errors.Join(err, tx.Rollback(ctx))
+}
+
+// readNamedRoles lists the roles that policies name, and with schema.owner = keep ($1) the owners of what is migrated: the
+// tables $2, and what is in the schemas $3.
 const readNamedRoles = `
-select distinct r.rolname::text, '' from pg_policy p cross join unnest(p.polroles) u (oid) join pg_roles r on r.oid = u.oid
+select distinct r.rolname::text, ''
+from pg_policy p cross join unnest(p.polroles) u (oid) join pg_roles r on r.oid = u.oid
+where p.polrelid = any ($2)
 union
 select r.rolname::text, '' from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
-where $1 and` + ofUsers + `
+where $1 and (c.oid = any ($2) or c.relkind not in ('r', 'p') and n.nspname = any ($3))
 order by 1`
 
 const readMissingRoles = `
@@ -92,7 +124,15 @@ select w.name, '' from unnest($1::text[]) w (name) where not exists (select from
 
 // roles: roles belong to a server, and no dump of one database holds them.
 func roles(ctx context.Context, l *look) (finding, error) {
-	named, err := rows[migration.TableName](ctx, l.source, readNamedRoles, l.Spec.Schema.Owner == "keep")
+	tables, err := l.tables()
+	if err != nil {
+		return finding{}, err
+	}
+	whole, err := l.wholeSchemas(ctx)
+	if err != nil {
+		return finding{}, err
+	}
+	named, err := rows[migration.TableName](ctx, l.source, readNamedRoles, l.Spec.Schema.Owner == "keep", oids(tables), whole)
 	if err != nil {
 		return finding{}, err
 	}

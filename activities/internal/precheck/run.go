@@ -39,7 +39,7 @@ func Run(ctx context.Context, c Config) ([]migration.Item, error) {
 	l.open(ctx)
 	l.remember(ctx)
 	for _, check := range checks() {
-		if !check.possible(l) {
+		if !check.made(l.Spec) || !check.possible(l) {
 			continue
 		}
 		begun := time.Now()
@@ -62,6 +62,7 @@ type check struct {
 	name  string
 	side  migration.Side // whose fault it is
 	needs needs
+	made  func(migration.Spec) bool // for which migrations; see always and its like
 	look  func(context.Context, *look) (finding, error)
 }
 
@@ -74,6 +75,42 @@ const (
 	theTarget
 	both
 )
+
+// These say for which types of a migration a check is made. What a migration does not do cannot fail later.
+
+func always(migration.Spec) bool { return true }
+
+func withSchema(s migration.Spec) bool { return s.Has(migration.TypeSchema) }
+
+func withRows(s migration.Spec) bool {
+	return s.Has(migration.TypeFull) || s.Has(migration.TypeIncremental)
+}
+
+func withChanges(s migration.Spec) bool { return s.Has(migration.TypeIncremental) }
+
+// withSlot is withChanges where the slot is ours to make.
+func withSlot(s migration.Spec) bool { return withChanges(s) && s.Incremental.Slot == "" }
+
+// withGivenSlot is withChanges where a person has made the slot.
+func withGivenSlot(s migration.Spec) bool { return withChanges(s) && s.Incremental.Slot != "" }
+
+// withBoth: the changes wait while the tables are copied.
+func withBoth(s migration.Spec) bool {
+	return s.Has(migration.TypeFull) && s.Has(migration.TypeIncremental)
+}
+
+// withLocks: the dump and the fence lock every table at once.
+func withLocks(s migration.Spec) bool { return withSchema(s) || withChanges(s) }
+
+// withNewTables: every table is made by the migration; withOldTables: some were there before, or all.
+func withNewTables(s migration.Spec) bool {
+	return withSchema(s) && s.Conflict != migration.ConflictIgnore
+}
+
+func withOldTables(s migration.Spec) bool { return !withNewTables(s) }
+
+// withOldSequences: they are set, and nobody makes them.
+func withOldSequences(s migration.Spec) bool { return withRows(s) && !withSchema(s) }
 
 func (c check) possible(l *look) bool {
 	switch c.needs {

@@ -2,9 +2,13 @@ package precheck
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -34,12 +38,21 @@ type relation struct {
 	Schema, Name, Kind string
 }
 
-// readMade lists what this migration has made on the target: a migration that goes on, or begins anew, finds its own. What
-// was opened or settled is its user's.
+func (r relation) name() migration.TableName {
+	return migration.TableName{Schema: r.Schema, Name: r.Name}
+}
+
+func (r relation) drop() string {
+	return "drop " + r.Kind + " if exists " + r.name().SQL() + " cascade;"
+}
+
+// readMade lists what this migration has made on the target, by the names there: a migration that goes on, or begins anew,
+// finds its own. A table that was there before it is not its own, and what was opened or settled is its user's.
 const readMade = `
 select schema, name
-from (select migration, schema, split_part(name, '(', 1) as name from dts_sync.object where state = 'done'
-      union select migration, schema, name from dts_sync.tbl) o
+from (select migration, schema, split_part(name, '(', 1) as name from dts_sync.object
+      where state = 'done' and message is distinct from $2
+      union select migration, target_schema, target_name from dts_sync.tbl where not (def @> '{"existing": true}')) o
 where migration = $1 and exists (select from dts_sync.migration m where m.id = $1 and m.opened_at is null and m.evidence is null)`
 
 func (l *look) made(ctx context.Context) (map[migration.TableName]bool, error) {
@@ -48,7 +61,7 @@ func (l *look) made(ctx context.Context) (map[migration.TableName]bool, error) {
 	if err != nil || !usable {
 		return made, err
 	}
-	found, err := rows[migration.TableName](ctx, l.target, readMade, l.Spec.ID)
+	found, err := rows[migration.TableName](ctx, l.target, readMade, l.Spec.ID, ledger.WasThere)
 	for _, name := range found {
 		made[name] = true
 	}
@@ -56,14 +69,11 @@ func (l *look) made(ctx context.Context) (map[migration.TableName]bool, error) {
 }
 
 func targetSameTables(ctx context.Context, l *look) (finding, error) {
-	tables, err := l.facts.tables()
+	tables, err := l.tables()
 	if err != nil {
 		return finding{}, err
 	}
-	schemas, relations := make([]string, len(tables)), make([]string, len(tables))
-	for i, table := range tables {
-		schemas[i], relations[i] = table.Name.Schema, table.Name.Name
-	}
+	schemas, relations := targets(tables)
 	found, err := rows[relation](ctx, l.target, readSameTables, schemas, relations)
 	if err != nil {
 		return finding{}, err
@@ -74,10 +84,9 @@ func targetSameTables(ctx context.Context, l *look) (finding, error) {
 	}
 	var same, drops []string
 	for _, r := range found {
-		name := migration.TableName{Schema: r.Schema, Name: r.Name}
-		if !made[name] {
-			same = append(same, name.String())
-			drops = append(drops, "drop "+r.Kind+" if exists "+name.SQL()+" cascade;")
+		if !made[r.name()] {
+			same = append(same, r.name().String())
+			drops = append(drops, r.drop())
 		}
 	}
 	if len(same) > 0 {
@@ -91,27 +100,55 @@ func targetSameTables(ctx context.Context, l *look) (finding, error) {
 // like, such as public.f(integer).
 type object struct {
 	Kind, Schema, Name, Identity string
+
+	Catalog          string
+	OID              uint32
+	Table            uint32 // that an index belongs to; a materialized view is one too
+	OfSchema, OfName string // its name
+	// Arguments of a function or an operator: schema and name of each type, and [] after an array's.
+	ArgumentSchemas, ArgumentNames, ArgumentDimensions []string
+}
+
+func (o object) relation() migration.TableName {
+	return migration.TableName{Schema: o.Schema, Name: o.Name}
 }
 
 // readObjects leaves out the row types of tables and array types, which come with what they belong to, and what belongs
 // to an extension. $1 holds the kinds of relations that are meant.
 const readObjects = `
-select i.type, n.nspname::text, o.name, i.identity
+select i.type, n.nspname::text, o.name, i.identity, o.catalog::regclass::text, o.oid,
+       coalesce(r.oid, 0), coalesce(rn.nspname, '')::text, coalesce(r.relname, '')::text, a.schemas, a.names, a.dimensions
 from (
-    select c.tableoid as catalog, c.oid, c.relnamespace as namespace, c.relname::text as name from pg_class c
+    select c.tableoid as catalog, c.oid, c.relnamespace as namespace, c.relname::text as name, '{}'::oid[] as arguments
+    from pg_class c
     where strpos($1, c.relkind::text) > 0 and c.relpersistence <> 't' and` + notOfExtension + `
     union all
-    select c.tableoid, c.oid, c.typnamespace, c.typname from pg_type c
+    select c.tableoid, c.oid, c.typnamespace, c.typname, '{}' from pg_type c
     where c.typtype in ('d', 'e', 'r') and` + notOfExtension + `
     union all
-    select c.tableoid, c.oid, c.pronamespace, c.proname from pg_proc c where c.oid >= 16384 and` + notOfExtension + `
+    select c.tableoid, c.oid, c.pronamespace, c.proname, c.proargtypes::oid[] from pg_proc c
+    where c.oid >= 16384 and` + notOfExtension + `
     union all
-    select c.tableoid, c.oid, c.oprnamespace, c.oprname from pg_operator c where c.oid >= 16384 and` + notOfExtension + `
+    select c.tableoid, c.oid, c.oprnamespace, c.oprname, array[c.oprleft, c.oprright] from pg_operator c
+    where c.oid >= 16384 and` + notOfExtension + `
     union all
-    select c.tableoid, c.oid, c.collnamespace, c.collname from pg_collation c where c.oid >= 16384 and` + notOfExtension + `
+    select c.tableoid, c.oid, c.collnamespace, c.collname, '{}' from pg_collation c
+    where c.oid >= 16384 and` + notOfExtension + `
 ) o
 join pg_namespace n on n.oid = o.namespace
 cross join lateral pg_identify_object(o.catalog, o.oid, 0) i
+left join pg_index x on o.catalog = 'pg_class'::regclass and x.indexrelid = o.oid
+left join pg_class r on r.oid = x.indrelid
+left join pg_namespace rn on rn.oid = r.relnamespace
+cross join lateral (
+    select coalesce(array_agg(coalesce(tn.nspname::text, '') order by w.no), '{}') as schemas,
+           coalesce(array_agg(coalesce(b.typname::text, '') order by w.no), '{}') as names,
+           coalesce(array_agg(case when b.oid = t.oid then '' else '[]' end order by w.no), '{}') as dimensions
+    from unnest(o.arguments) with ordinality w (oid, no)
+    left join pg_type t on t.oid = w.oid
+    left join pg_type b on b.oid = case when t.typelem <> 0 and t.typlen = -1 then t.typelem else t.oid end
+    left join pg_namespace tn on tn.oid = b.typnamespace
+) a
 where` + ofUsers + `
 order by 1, 4`
 
@@ -119,7 +156,7 @@ order by 1, 4`
 const otherRelations = "vmSfciI"
 
 func targetSameObjects(ctx context.Context, l *look) (finding, error) {
-	wanted, err := rows[object](ctx, l.source, readObjects, otherRelations)
+	wanted, rename, err := l.wanted(ctx)
 	if err != nil {
 		return finding{}, err
 	}
@@ -139,29 +176,121 @@ func targetSameObjects(ctx context.Context, l *look) (finding, error) {
 	for _, o := range there {
 		name := migration.TableName{Schema: o.Schema, Name: o.Name}
 		if !made[name] && !tables[name] {
-			taken[o.place()] = o
+			taken[o.place(asItIs)] = o
 		}
 	}
-	var same, drops []string
+	var same, drops, kept []string
 	for _, o := range wanted {
-		if other, ok := taken[o.place()]; ok {
+		other, ok := taken[o.place(rename)]
+		switch {
+		case !ok:
+		case l.Spec.Conflict == migration.ConflictIgnore && o.Kind == other.Kind && o.Table == 0:
+			kept = append(kept, other.Kind+" "+other.Identity)
+		default:
 			same = append(same, other.Kind+" "+other.Identity)
 			drops = append(drops, other.drop())
 		}
 	}
-	if len(same) > 0 {
+	switch {
+	case len(same) > 0:
 		return failed("-- if nothing of it is needed any more, on the target; or name an empty database:\n"+statements(drops),
 			"the target has %s of the same name already: %s", count(len(same), "object"), list(same)), nil
+	case len(kept) > 0:
+		return notice("", "conflict is ignore, so %s of the target of the same name stay as they are: %s",
+			count(len(kept), "object"), list(kept)), nil
 	}
 	return passed("none of %s", count(len(wanted), "object")), nil
 }
 
-// place is where an object can stand in another's way: relations and types share their names, collations have their own.
-func (o object) place() string {
-	if o.Kind == "collation" {
-		return "collation " + o.Identity
+// wanted lists what the migration creates beside tables, and what names become. What belongs to a table that was there
+// before stays as it is there.
+func (l *look) wanted(ctx context.Context) ([]object, renaming, error) {
+	c, err := l.facts.met()
+	if err != nil {
+		return nil, renaming{}, err
 	}
-	return o.Identity
+	need, err := l.facts.needed()
+	if err != nil {
+		return nil, renaming{}, err
+	}
+	sequences, err := l.sequences(ctx)
+	if err != nil {
+		return nil, renaming{}, err
+	}
+	w := wants{choice: c, needed: need, byOID: map[uint32]mapping.Table{}, sequences: map[migration.TableName]bool{}}
+	existing := map[migration.TableName]bool{}
+	for _, table := range c.Tables {
+		table.Existing = table.Existing && withOldTables(l.Spec)
+		w.byOID[table.OID], existing[table.Name] = table, table.Existing
+	}
+	rename := renaming{schema: c.Names.Schema, relation: c.Names.Relation}
+	followed := map[migration.TableName]migration.TableName{}
+	for _, s := range sequences {
+		w.sequences[s.Name], followed[s.Name] = !existing[s.Owner], s.target
+	}
+	rename.relation = func(name migration.TableName) migration.TableName {
+		if to, ok := followed[name]; ok {
+			return to
+		}
+		return c.Names.Relation(name)
+	}
+	all, err := rows[object](ctx, l.source, readObjects, otherRelations)
+	return slices.DeleteFunc(all, func(o object) bool { return !w.wants(o) }), rename, err
+}
+
+// wants chooses among the objects of the source.
+type wants struct {
+	choice
+	needed
+	byOID     map[uint32]mapping.Table
+	sequences map[migration.TableName]bool
+}
+
+func (w wants) wants(o object) bool {
+	switch {
+	case o.Kind == "sequence":
+		return w.sequences[o.relation()]
+	case o.Table != 0:
+		if table, ok := w.byOID[o.Table]; ok {
+			return !table.Existing
+		}
+		return w.means(migration.TableName{Schema: o.OfSchema, Name: o.OfName})
+	case o.Catalog == "pg_class" && o.Kind != "composite type":
+		return w.means(o.relation())
+	}
+	return w.has(o.Catalog, o.OID)
+}
+
+// renaming is what becomes of names on the way to the target.
+type renaming struct {
+	schema   func(string) string
+	relation func(migration.TableName) migration.TableName
+}
+
+var asItIs = renaming{
+	schema:   func(name string) string { return name },
+	relation: func(name migration.TableName) migration.TableName { return name },
+}
+
+// place is where an object stands in another's way: relations and types share their names, functions and operators with
+// other arguments are other ones, and collations have names of their own.
+func (o object) place(rename renaming) string {
+	switch o.Catalog {
+	case "pg_collation":
+		return fmt.Sprintf("collation %q %q", rename.schema(o.Schema), o.Name)
+	case "pg_proc", "pg_operator":
+		place := fmt.Sprintf("%s %q %q", o.Catalog, rename.schema(o.Schema), o.Name)
+		for i, schema := range o.ArgumentSchemas {
+			argument := migration.TableName{Schema: schema, Name: o.ArgumentNames[i]}
+			if schema != "pg_catalog" {
+				argument = rename.relation(argument)
+			}
+			place += fmt.Sprintf(" %q %q%s", argument.Schema, argument.Name, o.ArgumentDimensions[i])
+		}
+		return place
+	}
+	name := rename.relation(o.relation())
+	return fmt.Sprintf("%q %q", name.Schema, name.Name)
 }
 
 // drop may find that the object has fallen with another.
@@ -177,8 +306,8 @@ func (o object) drop() string {
 const readMadeTables = `
 select n.nspname::text, c.relname::text
 from dts_sync.tbl t
-join pg_namespace tn on tn.nspname = t.schema
-join pg_class r on r.relnamespace = tn.oid and r.relname = t.name
+join pg_namespace tn on tn.nspname = t.target_schema
+join pg_class r on r.relnamespace = tn.oid and r.relname = t.target_name
 join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = r.oid and d.classid = 'pg_class'::regclass
 join pg_class c on c.oid = d.objid
 join pg_namespace n on n.oid = c.relnamespace
@@ -186,8 +315,8 @@ where t.migration = $1
 union
 select n.nspname::text, c.relname::text
 from dts_sync.tbl t
-join pg_namespace n on n.nspname = t.schema
-join pg_class r on r.relnamespace = n.oid and r.relname = t.name
+join pg_namespace n on n.nspname = t.target_schema
+join pg_class r on r.relnamespace = n.oid and r.relname = t.target_name
 join pg_index i on i.indrelid = r.oid
 join pg_class c on c.oid = i.indexrelid
 where t.migration = $1`

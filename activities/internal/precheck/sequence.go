@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -42,7 +44,7 @@ where has_table_privilege(t.oid, 'select') and has_schema_privilege(n.oid, 'usag
   and exists (
     select from pg_index i join pg_class x on x.oid = i.indexrelid join pg_am m on m.oid = x.relam
     where i.indrelid = t.oid and i.indkey[0] = a.attnum and i.indisvalid and i.indpred is null and m.amname = 'btree')
-  and` + ofUsers + `
+  and t.oid = any ($1)
 order by 1, 2`
 
 // behindPerQuery bounds the length of a statement and the locks that it takes at once.
@@ -51,7 +53,11 @@ const behindPerQuery = 200
 // sequencesBehind: a sequence that gives next what a row has already makes an insert fail, on the source and after the
 // cutover on the target. It is not repaired, because nobody knows whether it is meant.
 func sequencesBehind(ctx context.Context, l *look) (finding, error) {
-	fed, err := rows[fedColumn](ctx, l.source, readFedColumns)
+	tables, err := l.tables()
+	if err != nil {
+		return finding{}, err
+	}
+	fed, err := rows[fedColumn](ctx, l.source, readFedColumns, oids(tables))
 	if err != nil {
 		return finding{}, err
 	}
@@ -112,4 +118,54 @@ func (l *look) behind(ctx context.Context, fed []fedColumn) ([]fedColumn, error)
 		return nil
 	})
 	return behind, err
+}
+
+// sequence is one that the definition means.
+type sequence struct {
+	catalog.Sequence
+	target migration.TableName
+}
+
+// sequences are those of the source that the definition means, with their names on the target.
+func (l *look) sequences(ctx context.Context) ([]sequence, error) {
+	c, err := l.facts.chosen()
+	if err != nil {
+		return nil, err
+	}
+	all, err := catalog.SequencesThere(ctx, l.source.conn)
+	var meant []sequence
+	for _, s := range all {
+		if named, ok := c.Sequence(s); ok {
+			meant = append(meant, sequence{s, named})
+		}
+	}
+	return meant, err
+}
+
+const readMissingSequences = `
+select w.schema, w.name from unnest($1::text[], $2::text[]) w (schema, name)
+where not exists (
+    select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind = 'S' and n.nspname = w.schema and c.relname = w.name)
+order by 1, 2`
+
+// sequencesThere: without the schema nobody makes them, and what they have counted to would be lost.
+func sequencesThere(ctx context.Context, l *look) (finding, error) {
+	meant, err := l.sequences(ctx)
+	if err != nil {
+		return finding{}, err
+	}
+	schemas, relations := make([]string, len(meant)), make([]string, len(meant))
+	for i, s := range meant {
+		schemas[i], relations[i] = s.target.Schema, s.target.Name
+	}
+	missing, err := rows[migration.TableName](ctx, l.target, readMissingSequences, schemas, relations)
+	if err != nil || len(missing) == 0 {
+		return passed("%s to set, and all are there", count(len(meant), "sequence")), err
+	}
+	fixes := make([]string, len(missing))
+	for i, name := range missing {
+		fixes[i] = fmt.Sprintf("create sequence %s;", name.SQL())
+	}
+	return alert(statements(fixes), "the target lacks sequences, whose values are not carried over: %s", list(names(missing))), nil
 }

@@ -396,3 +396,25 @@ func TestFencedSource(t *testing.T) {
 	p.source.Exec(t, "create schema pgdts_fence")
 	p.check(t).mustBe(t, "SOURCE_FENCED", migration.ItemFailed, "another server", "pgdts unfence")
 }
+
+// A slot that a person names must be one that can be read from, or the stream fails after everything else was made.
+func TestSlotThatTheDefinitionNames(t *testing.T) {
+	t.Parallel()
+	p := onShared(t)
+	p.of(func(s *migration.Spec) {
+		s.Types, s.Incremental.Slot = []migration.Type{migration.TypeIncremental}, strings.ReplaceAll(p.spec.ID.Slot(), "dts_sync", "mine")
+	})
+	slot := p.spec.Incremental.Slot
+	items := p.check(t)
+	items.mustLack(t, "OWN_SLOT", "REPLICATION_SLOTS", "LONG_TRANSACTIONS")
+	item := items.mustBe(t, "GIVEN_SLOT", migration.ItemFailed, "no slot "+slot)
+	p.source.Exec(t, `select pg_create_physical_replication_slot($1)`, slot)
+	p.check(t).mustBe(t, "GIVEN_SLOT", migration.ItemFailed, "none of plugin pgoutput")
+	p.source.Exec(t, `select pg_drop_replication_slot($1)`, slot)
+	apply(t, p.source, item.Fix)
+	p.check(t).mustPass(t, "GIVEN_SLOT")
+	later(t, p.source, "select pg_drop_replication_slot('"+slot+"')")
+	p.source.Exec(t, `create table nokey (id int)`)
+	p.spec.WithoutKey = migration.FullIdentity
+	p.check(t).mustBe(t, "TABLES_WITHOUT_KEY", migration.ItemFailed, "the slot holds was written without")
+}

@@ -34,16 +34,30 @@ func encoding(ctx context.Context, l *look) (finding, error) {
 	return failed(fix, "the target's encoding %s cannot hold everything that the source's, %s, can", to, from), nil
 }
 
-// readCollations lists those that come with the server and that columns, domains or indexes name.
+// readCollations lists those that come with the server and that columns, domains or indexes name, with what names them.
 const readCollations = `
-select distinct c.collname::text
-from pg_collation c join pg_namespace s on s.oid = c.collnamespace
-where s.nspname = 'pg_catalog' and c.collname not in ('default', 'C', 'POSIX') and c.oid in (
-    select a.attcollation from pg_attribute a join pg_class r on r.oid = a.attrelid join pg_namespace n on n.oid = r.relnamespace
+select distinct c.collname::text, u.catalog, u.oid
+from pg_collation c
+join pg_namespace s on s.oid = c.collnamespace
+join (
+    select a.attcollation as collation, 'pg_class' as catalog, a.attrelid as oid
+    from pg_attribute a join pg_class r on r.oid = a.attrelid join pg_namespace n on n.oid = r.relnamespace
     where not a.attisdropped and` + ofUsers + `
-    union select t.typcollation from pg_type t join pg_namespace n on n.oid = t.typnamespace where` + ofUsers + `
-    union select i.oid from pg_index x cross join unnest(x.indcollation::oid[]) i (oid))
+    union
+    select t.typcollation, 'pg_type', t.oid from pg_type t join pg_namespace n on n.oid = t.typnamespace where` + ofUsers + `
+    union
+    select i.oid, 'pg_class', x.indrelid
+    from pg_index x join pg_class r on r.oid = x.indrelid join pg_namespace n on n.oid = r.relnamespace
+    cross join unnest(x.indcollation::oid[]) i (oid)
+    where` + ofUsers + `
+) u on u.collation = c.oid
+where s.nspname = 'pg_catalog' and c.collname not in ('default', 'C', 'POSIX')
 order by 1`
+
+type collationUse struct {
+	Name, Catalog string
+	OID           uint32
+}
 
 const readMissingCollations = `
 select w.name from unnest($1::text[]) w (name)
@@ -53,13 +67,19 @@ where not exists (
 order by 1`
 
 func collations(ctx context.Context, l *look) (finding, error) {
-	used, err := rows[struct{ Name string }](ctx, l.source, readCollations)
+	need, err := l.facts.needed()
 	if err != nil {
 		return finding{}, err
 	}
-	wanted := make([]string, len(used))
-	for i, u := range used {
-		wanted[i] = u.Name
+	used, err := rows[collationUse](ctx, l.source, readCollations)
+	if err != nil {
+		return finding{}, err
+	}
+	wanted := []string{}
+	for _, u := range used {
+		if need.has(u.Catalog, u.OID) && !slices.Contains(wanted, u.Name) {
+			wanted = append(wanted, u.Name)
+		}
 	}
 	missing, err := rows[struct{ Name string }](ctx, l.target, readMissingCollations, wanted)
 	if err != nil {

@@ -120,7 +120,7 @@ func slotRoom(ctx context.Context, l *look) (finding, error) {
 		return notice("", "max_slot_wal_keep_size is -1: the slot keeps WAL on the source's disk while tables are copied, "+
 			"without limit: watch the disk"), nil
 	}
-	tables, err := l.facts.tables()
+	tables, err := l.tables()
 	if err != nil {
 		return finding{}, err
 	}
@@ -176,6 +176,50 @@ func ownSlot(ctx context.Context, l *look) (finding, error) {
 			"somebody reads slot %s, which is this migration's, and the target's ledger knows nothing of it", slot), nil
 	}
 	return notice(drop, "slot %s was left by an earlier attempt; it is dropped and made again", slot), nil
+}
+
+type given struct {
+	Plugin          string
+	Here            bool // in this database
+	Temporary, Read bool
+	Lost            bool
+}
+
+// readGiven takes columns that came with 13 and 17 from the row as a whole.
+const readGiven = `
+select coalesce(s.plugin::text, ''), coalesce(s.database = current_database(), false), s.temporary, s.active,
+       s.restart_lsn is null or coalesce(to_jsonb(s) ->> 'wal_status', '') = 'lost' or coalesce(to_jsonb(s) ->> 'invalidation_reason', '') <> ''
+from pg_replication_slots s where s.slot_name = $1`
+
+// givenSlot: the changes begin where a person has made a slot, together with the snapshot that he has restored.
+func givenSlot(ctx context.Context, l *look) (finding, error) {
+	slot := l.Spec.Incremental.Slot
+	how := fmt.Sprintf("select pg_create_logical_replication_slot(%s, 'pgoutput'); -- in database %s, with the snapshot that is restored",
+		migration.Literal(slot), l.source.server.Database())
+	found, err := rows[given](ctx, l.source, readGiven, slot)
+	if err != nil {
+		return finding{}, err
+	}
+	if len(found) == 0 {
+		return failed(how, "the source has no slot %s", slot), nil
+	}
+	known, err := l.knownToLedger(ctx)
+	if err != nil {
+		return finding{}, err
+	}
+	s := found[0]
+	switch {
+	case s.Plugin != "pgoutput" || !s.Here:
+		return failed(how, "slot %s is none of plugin pgoutput in database %s", slot, l.source.server.Database()), nil
+	case s.Temporary:
+		return failed(how, "slot %s is temporary, and no other session can use it", slot), nil
+	case s.Lost:
+		return failed(how, "slot %s was invalidated: the source has not kept what it would begin with", slot), nil
+	case s.Read && !known:
+		return failed("end what reads from it: select active_pid from pg_replication_slots where slot_name = "+migration.Literal(slot),
+			"somebody reads slot %s", slot), nil
+	}
+	return passed("slot %s can be read from", slot), nil
 }
 
 func (l *look) knownToLedger(ctx context.Context) (bool, error) {

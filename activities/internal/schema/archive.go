@@ -25,6 +25,13 @@ type Entry struct {
 	Depends  []int  // numbers of entries that must exist before; they may be absent from the archive
 }
 
+func (e Entry) title() string {
+	if e.Schema == "" {
+		return e.Kind + " " + e.Tag
+	}
+	return e.Kind + " " + e.Schema + "." + e.Tag
+}
+
 // Archive is the head and the table of contents of a custom-format archive.
 type Archive struct {
 	Version       string // of the archive format, such as 1.14-0

@@ -1,56 +1,88 @@
 package schema
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 )
 
-// board hands out objects to workers so that no two in hand lock the same table.
+// work is what one transaction makes: an object, or several that lock the same tables.
+type work []ledger.Object
+
+func (w work) locks() []uint32 { return w[0].Locks }
+
+// board hands out work so that no two in hand lock the same table. What has to wait for a table waits in that table's
+// queue, so that handing out does not look at all that is left.
 type board struct {
-	mu     sync.Mutex
-	change *sync.Cond
-	todo   []ledger.Object
-	busy   map[uint32]bool
-	closed bool
+	mu      sync.Mutex
+	change  *sync.Cond
+	ready   []work // not known to wait for anything
+	waiting map[uint32][]work
+	left    int // in ready and waiting
+	busy    map[uint32]bool
+	closed  bool
 }
 
-func newBoard(todo []ledger.Object) *board {
-	b := &board{todo: slices.Clone(todo), busy: map[uint32]bool{}}
+func newBoard(todo []work) *board {
+	b := &board{ready: todo, left: len(todo), waiting: map[uint32][]work{}, busy: map[uint32]bool{}}
 	b.change = sync.NewCond(&b.mu)
 	return b
 }
 
-// take waits for an object whose tables are free; false when there is nothing more to take.
-func (b *board) take() (ledger.Object, bool) {
+// take waits for work whose tables are free; false when there is nothing more to take.
+func (b *board) take() (work, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for {
-		if b.closed || len(b.todo) == 0 {
-			return ledger.Object{}, false
+	for !b.closed && b.left > 0 {
+		if len(b.ready) == 0 {
+			b.change.Wait()
+			continue
 		}
-		at := slices.IndexFunc(b.todo, func(o ledger.Object) bool {
-			return !slices.ContainsFunc(o.Locks, func(table uint32) bool { return b.busy[table] })
-		})
-		if at >= 0 {
-			taken := b.todo[at]
-			b.todo = slices.Delete(b.todo, at, at+1)
-			for _, table := range taken.Locks {
-				b.busy[table] = true
-			}
-			return taken, true
+		next := b.ready[0]
+		b.ready = b.ready[1:]
+		if table, waits := b.blocked(next); waits {
+			b.waiting[table] = append(b.waiting[table], next)
+			b.wake(next.locks()) // it stood for those that wait for its other tables
+			continue
 		}
-		b.change.Wait()
+		for _, table := range next.locks() {
+			b.busy[table] = true
+		}
+		b.left--
+		return next, true
+	}
+	return nil, false
+}
+
+func (b *board) blocked(w work) (uint32, bool) {
+	for _, table := range w.locks() {
+		if b.busy[table] {
+			return table, true
+		}
+	}
+	return 0, false
+}
+
+// wake lets the first that waits for each free table try again; the next one's turn comes when it is through.
+func (b *board) wake(tables []uint32) {
+	for _, table := range tables {
+		queue := b.waiting[table]
+		if b.busy[table] || len(queue) == 0 {
+			continue
+		}
+		b.ready = append(b.ready, queue[0])
+		b.waiting[table] = queue[1:]
+		b.change.Signal()
 	}
 }
 
-func (b *board) release(o ledger.Object) {
+func (b *board) release(w work) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, table := range o.Locks {
+	for _, table := range w.locks() {
 		delete(b.busy, table)
 	}
+	b.wake(w.locks())
 	b.change.Broadcast()
 }
 

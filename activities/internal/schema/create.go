@@ -3,10 +3,10 @@ package schema
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -18,11 +18,14 @@ import (
 type Options struct {
 	// SkipFailed leaves out for good what fails (once more), and what needs it.
 	SkipFailed bool
+	// Skip names objects that a person has said to leave out, of whatever section, by title ("VIEW public.v") or by
+	// number in the ledger. Names of what is done, or of nothing, change nothing.
+	Skip []string
 }
 
 // Create makes the objects of a section that are not done, in their order; indexes, and foreign keys of different
-// tables, several at once. Constraint also makes what is left of Key and Index: those of partitioned roots, and what
-// failed when its table was finished.
+// tables, several at once. Constraint also makes what is left of Key and Index: those of partitioned roots, what failed
+// when its table was finished, and all of them where no rows are copied.
 //
 // An object that fails is recorded and stops only what depends on it. In the end there is either no failed object, or
 // a fault of kind object that names them; a second call tries them again. With SkipFailed they become skipped, each with
@@ -37,20 +40,45 @@ func Create(ctx context.Context, cfg Config, section string, opt Options) (migra
 	if section == Constraint {
 		meant = []string{Key, Index, Constraint}
 	}
+	if err := s.leaveOutNamed(ctx, section, opt.Skip); err != nil {
+		return migration.ObjectCounts{}, 0, cfg.Target.Fault("leave out", named(opt.Skip), err)
+	}
 	run, err := newRun(ctx, s, meant)
 	if err != nil {
 		return migration.ObjectCounts{}, 0, cfg.Target.Fault("read the ledger of", string(s.ID), err)
 	}
-	if err := run.all(ctx); err != nil {
-		return migration.ObjectCounts{}, 0, err
+	failure := run.complete(ctx, opt)
+	if fault, ok := migration.AsFault(failure); failure != nil && (!ok || fault.Kind != migration.FaultObject) {
+		return migration.ObjectCounts{}, 0, cfg.Target.Fault("create", section+" objects", failure)
 	}
-	failure := run.settle(ctx, opt)
 	if failure == nil && section == Before {
 		_, failure = s.Conn.Exec(ctx, "update dts_sync.migration set schema_created = true where id = $1", s.ID)
 	}
 	counts, countErr := s.CountObjects(ctx, meant...)
 	waiting, waitErr := s.PendingObjects(ctx, Opening)
 	return counts, waiting, cfg.Target.Fault("create", section+" objects", errors.Join(failure, countErr, waitErr))
+}
+
+// leaveOutNamed records what a person has said, with a note for each object.
+func (s *session) leaveOutNamed(ctx context.Context, section string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, s.Conn, func(tx pgx.Tx) error {
+		if err := s.guard(ctx, tx, section); err != nil {
+			return err
+		}
+		skipped, err := s.SkipObjects(ctx, tx, names, "left out by order")
+		if err != nil {
+			return err
+		}
+		for _, o := range skipped {
+			if err := s.AddNote(ctx, "left out: "+o.Title()+": by order"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Classes of objects by how they may run beside each other.
@@ -74,9 +102,11 @@ func class(o ledger.Object) int {
 type run struct {
 	*session
 	objects []ledger.Object // in order
+	kinds   map[int]string  // of these, by DumpID
 
 	mu     sync.Mutex
 	states map[int]string // of all objects of the migration, by DumpID
+	kept   map[int]bool   // objects that were on the target already
 	failed map[int]*objectError
 	left   []string // optional objects that the target's role may not make
 	done   int
@@ -87,14 +117,34 @@ func newRun(ctx context.Context, s *session, meant []string) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	states, err := s.ObjectStates(ctx)
-	r := &run{session: s, objects: objects, states: states, failed: map[int]*objectError{}}
+	r := &run{session: s, objects: objects, kinds: make(map[int]string, len(objects)), failed: map[int]*objectError{}}
 	for _, o := range objects {
+		r.kinds[o.DumpID] = o.Kind
 		if o.State == ledger.ObjectDone || o.State == ledger.ObjectSkipped {
 			r.done++
 		}
 	}
+	if r.states, err = s.ObjectStates(ctx); err != nil {
+		return nil, err
+	}
+	r.kept, err = s.KeptObjects(ctx)
 	return r, err
+}
+
+// complete makes what can be made. What fails is left out where that is wanted, and then what has waited for it is made.
+func (r *run) complete(ctx context.Context, opt Options) error {
+	if err := r.all(ctx); err != nil {
+		return err
+	}
+	for len(r.failed) > 0 && opt.SkipFailed {
+		if err := r.skipFailed(ctx); err != nil {
+			return err
+		}
+		if err := r.all(ctx); err != nil {
+			return err
+		}
+	}
+	return r.settle(ctx)
 }
 
 // all runs stretches of objects of one class after each other.
@@ -139,18 +189,13 @@ func (r *run) pass(ctx context.Context, todo []ledger.Object) error {
 	if class(todo[0]) != alone && len(todo) > 1 && r.cfg.parallel() > 1 {
 		return r.atOnce(ctx, todo)
 	}
-	for _, o := range todo {
-		if err := r.try(ctx, r.session, o); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.together(ctx, r.session, todo)
 }
 
 // atOnce works on objects from several sessions; two that lock the same table are never in hand together, since they
 // would wait for, or deadlock with, each other.
 func (r *run) atOnce(ctx context.Context, todo []ledger.Object) error {
-	board := newBoard(todo)
+	board := newBoard(r.portions(todo))
 	group, ctx := errgroup.WithContext(ctx)
 	for n := range min(r.cfg.parallel(), len(todo)) {
 		group.Go(func() (err error) {
@@ -167,11 +212,11 @@ func (r *run) atOnce(ctx context.Context, todo []ledger.Object) error {
 				}
 				defer s.close()
 			}
-			for o, ok := board.take(); ok; o, ok = board.take() {
-				if err := r.try(ctx, s, o); err != nil {
+			for next, ok := board.take(); ok; next, ok = board.take() {
+				if err := r.together(ctx, s, next); err != nil {
 					return err
 				}
-				board.release(o)
+				board.release(next)
 			}
 			return nil
 		})
@@ -181,28 +226,38 @@ func (r *run) atOnce(ctx context.Context, todo []ledger.Object) error {
 
 // try creates one object if what it depends on is done. The error is one that ends the whole call.
 func (r *run) try(ctx context.Context, s *session, o ledger.Object) error {
-	if blocked, by := r.blocked(o); blocked {
+	if blocked, by := r.blocked(o, nil); blocked {
 		if by == ledger.ObjectSkipped {
-			return r.leaveOut(ctx, s, o, "", "needs an object that is left out")
+			o.Message = "needs an object that is left out"
+			return r.leaveOut(ctx, s, o)
 		}
 		return nil // tried again when that is done
+	}
+	if r.aboutKept(o) {
+		o.Message = "what it is about" + unalteredReason
+		return r.leaveOut(ctx, s, o)
 	}
 	r.mu.Lock()
 	r.cfg.Report(beat(o.Title(), r.done, len(r.objects)))
 	r.mu.Unlock()
 	err := s.create(ctx, o)
 	var own *objectError
-	switch {
-	case err == nil:
+	if err == nil {
 		r.finish(o, ledger.ObjectDone)
 		return nil
-	case !errors.As(err, &own):
+	}
+	if !errors.As(err, &own) {
 		return s.fault(o, err)
-	case slices.Contains(optional, o.Kind) && (own.err.Code == "42501" || own.err.Code == "42704"):
+	}
+	o.SQLState, o.Message, o.Hint = own.err.Code, own.err.Message, own.err.Hint
+	switch {
+	case mayLack(o.Kind, own.err.Code):
 		r.mu.Lock()
 		r.left = append(r.left, o.Title())
 		r.mu.Unlock()
-		return r.leaveOut(ctx, s, o, own.err.Code, own.err.Message)
+		return r.leaveOut(ctx, s, o)
+	case s.mayKeep(o, own):
+		return r.keepThere(ctx, s, o)
 	}
 	r.mu.Lock()
 	r.failed[o.No] = own
@@ -210,25 +265,38 @@ func (r *run) try(ctx context.Context, s *session, o ledger.Object) error {
 	r.mu.Unlock()
 	r.cfg.Log.Warn("object was not created", zap.String("object", o.Title()),
 		zap.String(migration.KeySQLState, own.err.Code), zap.String(migration.KeyError, own.err.Message))
-	return s.fault(o, s.record(ctx, o, ledger.ObjectFailed, own.err.Code, own.err.Message))
+	o.State = ledger.ObjectFailed
+	return s.fault(o, s.record(ctx, o))
 }
 
-// blocked tells whether something that o depends on is not done, and its state; a skipped one counts first.
-func (r *run) blocked(o ledger.Object) (bool, string) {
+// mayLack reports whether a failure says that the target's role has no right to the object, or that a role which the
+// object names is not there, and the object may be left out for that.
+func mayLack(kind, sqlstate string) bool {
+	return slices.Contains(optional, kind) && (sqlstate == "42501" || sqlstate == "42704") || kind == "USER MAPPING" && sqlstate == "42704"
+}
+
+// blocked tells whether something that o depends on is not done, and its state; a skipped one counts first. What is in
+// made counts as done. A table's columns are changed when all that reads them is made or left out for good.
+func (r *run) blocked(o ledger.Object, made map[int]bool) (bool, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	blocked, by := false, ""
 	for _, id := range o.Depends {
 		state, known := r.states[id]
-		if known && state != ledger.ObjectDone && by != ledger.ObjectSkipped {
-			blocked, by = true, state
+		if !known || state == ledger.ObjectDone || made[id] || by == ledger.ObjectSkipped {
+			continue
 		}
+		if o.Kind == kindColumns && state == ledger.ObjectSkipped && r.kinds[id] != "TABLE" {
+			continue
+		}
+		blocked, by = true, state
 	}
 	return blocked, by
 }
 
-func (r *run) leaveOut(ctx context.Context, s *session, o ledger.Object, sqlstate, message string) error {
-	if err := s.record(ctx, o, ledger.ObjectSkipped, sqlstate, message); err != nil {
+func (r *run) leaveOut(ctx context.Context, s *session, o ledger.Object) error {
+	o.State = ledger.ObjectSkipped
+	if err := s.record(ctx, o); err != nil {
 		return s.fault(o, err)
 	}
 	r.finish(o, ledger.ObjectSkipped)
@@ -241,94 +309,4 @@ func (r *run) finish(o ledger.Object, state string) {
 	r.states[o.DumpID] = state
 	r.done++
 	r.cfg.Report(beat(o.Title(), r.done, len(r.objects)))
-}
-
-// settle decides about what failed, and writes the notes.
-func (r *run) settle(ctx context.Context, opt Options) error {
-	if len(r.left) > 0 {
-		note := "left out for want of a right or a role on the target: " + named(r.left)
-		if err := r.AddNote(ctx, note); err != nil {
-			return err
-		}
-	}
-	if len(r.failed) > 0 && !opt.SkipFailed {
-		return r.objectFault()
-	}
-	for _, o := range r.objects {
-		if err := r.skip(ctx, o); err != nil {
-			return err
-		}
-	}
-	return r.nothingForgotten()
-}
-
-// skip leaves out an object that failed, or that needs one that is left out.
-func (r *run) skip(ctx context.Context, o ledger.Object) error {
-	if own := r.failed[o.No]; own != nil {
-		if err := r.leaveOut(ctx, r.session, o, own.err.Code, own.err.Message); err != nil {
-			return err
-		}
-		return r.AddNote(ctx, fmt.Sprintf("left out: %s: %s (SQLSTATE %s)", o.Title(), own.err.Message, own.err.Code))
-	}
-	if blocked, by := r.blocked(o); blocked && by == ledger.ObjectSkipped && r.open(o) {
-		return r.leaveOut(ctx, r.session, o, "", "needs an object that is left out")
-	}
-	return nil
-}
-
-// nothingForgotten refuses to call a section complete that is not: an object may wait for one of an earlier section
-// that nobody has created.
-func (r *run) nothingForgotten() error {
-	for _, o := range r.objects {
-		if r.open(o) {
-			return migration.Faultf(migration.FaultObject, "create", o.Title(), "it needs an object of an earlier section that is not there")
-		}
-	}
-	return nil
-}
-
-// objectFault names what failed; the first one's state and message are the fault's.
-func (r *run) objectFault() error {
-	var first ledger.Object
-	var titles []string
-	for _, o := range r.objects {
-		if r.failed[o.No] == nil {
-			continue
-		}
-		if titles == nil {
-			first = o
-		}
-		titles = append(titles, o.Title())
-	}
-	return objectFault(r.ID, first, r.failed[first.No], titles)
-}
-
-func objectFault(id migration.ID, first ledger.Object, own *objectError, titles []string) error {
-	cause := own.err.Message
-	if len(titles) > 1 {
-		cause += fmt.Sprintf("; %d objects failed: %s", len(titles), named(titles))
-	}
-	hint := fmt.Sprintf("mend the cause on the target and type `pgdts resume %s`; to leave the object out, run there first: "+
-		"update dts_sync.object set state = 'skipped' where migration = %s and no = %d (its SQL is in column ddl)",
-		id, migration.Literal(string(id)), first.No)
-	fault := migration.NewFault(migration.FaultObject, "create", first.Title(), errors.New(cause), hint)
-	fault.Side, fault.SQLState = migration.Target, own.err.Code
-	return fault
-}
-
-const namedMax = 5
-
-// named joins the first few.
-func named(titles []string) string {
-	text := ""
-	for i, title := range titles[:min(len(titles), namedMax)] {
-		if i > 0 {
-			text += ", "
-		}
-		text += title
-	}
-	if more := len(titles) - namedMax; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }

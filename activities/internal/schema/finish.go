@@ -3,16 +3,58 @@ package schema
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 )
 
-// Creator makes a table's key and indexes when its rows are there. It keeps no session between calls, so that lanes may
-// call it for different tables at once.
-type Creator struct{ cfg Config }
+// Creator makes a table's key and indexes when its rows are there. Lanes may call it for different tables at once; it has as
+// many sessions as there were calls at once, and keeps them for the next ones until Close.
+type Creator struct {
+	cfg  Config
+	mu   sync.Mutex
+	idle []*session
+}
 
 // NewCreator makes a Creator; it opens nothing.
 func NewCreator(cfg Config) *Creator { return &Creator{cfg: cfg} }
+
+// Close ends the sessions. No call may be under way; one that comes later opens its own.
+func (c *Creator) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.idle {
+		s.close()
+	}
+	c.idle = nil
+}
+
+// session takes an idle session that still answers with the objects that are asked for, or opens one.
+func (c *Creator) session(ctx context.Context, section string, relid uint32) (*session, []ledger.Object, error) {
+	c.mu.Lock()
+	var s *session
+	if last := len(c.idle) - 1; last >= 0 {
+		s, c.idle = c.idle[last], c.idle[:last]
+	}
+	c.mu.Unlock()
+	if s != nil {
+		objects, err := s.ObjectsOf(ctx, section, relid)
+		if err == nil {
+			return s, objects, nil
+		}
+		s.close() // the server may have ended a session that was idle for long
+	}
+	s, err := c.cfg.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	objects, err := s.ObjectsOf(ctx, section, relid)
+	if err != nil {
+		s.close()
+		return nil, nil, c.cfg.Target.Fault("read the ledger of", string(s.ID), err)
+	}
+	return s, objects, nil
+}
 
 // Key builds the index by which changes find the table's rows, with what belongs to it. A second call finds it done; so
 // does a call for a table without key. Duplicates, or any other failure of the index, are a fault of kind object.
@@ -29,15 +71,21 @@ func (c *Creator) Indexes(ctx context.Context, relid uint32) error {
 }
 
 func (c *Creator) section(ctx context.Context, section string, relid uint32, onFailure func(ledger.Object, *objectError) error) error {
-	s, err := c.cfg.open(ctx)
+	s, objects, err := c.session(ctx, section, relid)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	objects, err := s.ObjectsOf(ctx, section, relid)
-	if err != nil {
-		return c.cfg.Target.Fault("read the ledger of", string(s.ID), err)
+	if err := s.finish(ctx, objects, onFailure); err != nil {
+		s.close() // whatever it was, the next call has a session of which nothing is left
+		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = append(c.idle, s)
+	return nil
+}
+
+func (s *session) finish(ctx context.Context, objects []ledger.Object, onFailure func(ledger.Object, *objectError) error) error {
 	for _, o := range objects {
 		if o.State == ledger.ObjectDone || o.State == ledger.ObjectSkipped {
 			continue
@@ -50,7 +98,8 @@ func (c *Creator) section(ctx context.Context, section string, relid uint32, onF
 			}
 			continue
 		}
-		if err := s.record(ctx, o, ledger.ObjectFailed, own.err.Code, own.err.Message); err != nil {
+		o.State, o.SQLState, o.Message, o.Hint = ledger.ObjectFailed, own.err.Code, own.err.Message, own.err.Hint
+		if err := s.record(ctx, o); err != nil {
 			return s.fault(o, err)
 		}
 		if err := onFailure(o, own); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -19,9 +21,9 @@ import (
 // Config is what every call needs.
 type Config struct {
 	Source, Target *pg.Server
-	Lane           ledger.Lane            // entered by the caller; sessions carry its name, transactions its token
-	Policy         migration.SchemaPolicy // whose the objects are, and whether grants come along
-	Parallel       int                    // sessions that build indexes and foreign keys at once; 0 = 2
+	Lane           ledger.Lane    // entered by the caller; sessions carry its name, transactions its token
+	Spec           migration.Spec // which objects, under which names; whose they are, and whether grants come along
+	Parallel       int            // sessions that build indexes and foreign keys at once; 0 = 2
 	Report         func(migration.Beat)
 	Log            *zap.Logger
 }
@@ -35,8 +37,12 @@ func (c Config) parallel() int {
 	return parallelDefault
 }
 
-// Load reads the source's schema and writes its objects into the ledger, in one transaction. A second call does nothing.
-// A failure leaves nothing. It needs the migration's row in the ledger, which says whether the replica role is ours.
+// Load reads the source's schema and writes what the definition means of it into the ledger, in one transaction, under the
+// names that it gets. A second call does nothing. A failure leaves nothing. It needs the migration's row in the ledger,
+// which says whether the replica role is ours.
+//
+// What the definition does not mean is not in the ledger. What it means but what cannot be had, because it needs something
+// that is left out, or cannot be renamed, is there as skipped, with the reason.
 func Load(ctx context.Context, cfg Config) error {
 	conn, err := cfg.Target.Connect(ctx, cfg.Lane.Session())
 	if err != nil {
@@ -47,96 +53,172 @@ func Load(ctx context.Context, cfg Config) error {
 	if has, err := l.HasObjects(ctx); err != nil || has {
 		return cfg.Target.Fault("read the ledger of", string(l.ID), err)
 	}
-	entries, found, err := readSource(ctx, cfg)
+	planned, err := readPlan(ctx, cfg, l, nil)
 	if err != nil {
 		return err
 	}
-	to, err := readTarget(ctx, l, cfg.Policy)
-	if err != nil {
-		return cfg.Target.Fault("read", "schemas and roles", err)
-	}
-	objects := classify(entries, found, to)
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if err := cfg.Lane.Guard(ctx, tx); err != nil {
 			return err
 		}
-		if err := l.AddObjects(ctx, tx, objects); err != nil {
-			return err
-		}
-		return addNotes(ctx, l, objects, lostOwners(entries, to))
+		return planned.write(ctx, tx, l)
 	})
 	if err != nil {
 		return cfg.Target.Fault("record", "schema objects", err)
 	}
-	cfg.Log.Info("schema was read", zap.Int("objects", len(objects)))
+	cfg.Log.Info("schema was read", zap.Int("objects", len(planned.objects)))
 	return nil
+}
+
+// write records objects and notes, in a guarded transaction that is open on the ledger's connection.
+func (p plan) write(ctx context.Context, tx pgx.Tx, l ledger.Ledger) error {
+	if err := l.AddObjects(ctx, tx, p.objects); err != nil {
+		return err
+	}
+	for _, note := range p.notes {
+		if err := l.AddNote(ctx, note); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPlan reads both sides and decides about every object. made are relations that an earlier attempt has made.
+func readPlan(ctx context.Context, cfg Config, l ledger.Ledger, made map[migration.TableName]bool) (plan, error) {
+	source, err := readSource(ctx, cfg)
+	if err != nil {
+		return plan{}, err
+	}
+	to, err := readTarget(ctx, l, cfg)
+	if err != nil {
+		return plan{}, cfg.Target.Fault("read", "schemas and roles", err)
+	}
+	to.made = made
+	return classify(ctx, source, to)
+}
+
+// reading is what was read of the source under one snapshot.
+type reading struct {
+	facts
+	*shaper
+	selection mapping.Selection
+	names     mapping.Names
+	entries   []Entry        // those that the definition means
+	reasons   map[int]string // why some of them are left out
 }
 
 // readSource takes dump and facts under one snapshot. Whether a failed pg_dump means that the source is gone is asked
 // of the session that holds the snapshot.
-func readSource(ctx context.Context, cfg Config) ([]Entry, facts, error) {
+func readSource(ctx context.Context, cfg Config) (reading, error) {
 	conn, err := cfg.Source.Connect(ctx, cfg.Lane.Session())
 	if err != nil {
-		return nil, facts{}, err
+		return reading{}, err
 	}
 	defer pg.Close(conn)
 	version, err := pg.Version(ctx, conn)
 	if err != nil {
-		return nil, facts{}, cfg.Source.Fault("read", "version", err)
+		return reading{}, cfg.Source.Fault("read", "version", err)
 	}
 	program, _, err := FindDump(version)
 	if err != nil {
-		return nil, facts{}, noDump(err)
+		return reading{}, noDump(err)
 	}
 	var snapshot string
 	if _, err := conn.Exec(ctx, "begin isolation level repeatable read read only"); err != nil {
-		return nil, facts{}, cfg.Source.Fault("begin", "snapshot", err)
+		return reading{}, cfg.Source.Fault("begin", "snapshot", err)
 	}
 	if err := conn.QueryRow(ctx, "select pg_catalog.pg_export_snapshot()").Scan(&snapshot); err != nil {
-		return nil, facts{}, cfg.Source.Fault("export", "snapshot", err)
+		return reading{}, cfg.Source.Fault("export", "snapshot", err)
 	}
-	archive, err := dump(ctx, cfg.Source, program, cfg.Lane.Session(), snapshot, cfg.Policy.Grants)
+	archive, err := dump(ctx, cfg.Source, program, cfg.Lane.Session(), snapshot, cfg.Spec.Schema.Grants)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, facts{}, ctx.Err()
+			return reading{}, ctx.Err()
 		}
 		if pingErr := conn.Ping(ctx); pingErr != nil {
-			return nil, facts{}, cfg.Source.Fault("dump", "schema", pingErr)
+			return reading{}, cfg.Source.Fault("dump", "schema", pingErr)
 		}
-		return nil, facts{}, cfg.Source.Fault("dump", "schema", err)
+		return reading{}, cfg.Source.Fault("dump", "schema", err)
 	}
-	found, err := readFacts(ctx, conn)
-	return archive.Entries, found, cfg.Source.Fault("read", "catalog", err)
+	return cfg.resolve(ctx, conn, archive.Entries)
 }
 
-const readRoles = `select rolname::text from pg_catalog.pg_roles where pg_catalog.pg_has_role(oid, 'member')`
+// resolve reads the catalog beside the dump and finds what the definition means.
+func (c Config) resolve(ctx context.Context, conn *pgx.Conn, entries []Entry) (reading, error) {
+	if err := withKeyNeeds(ctx, conn, entries); err != nil {
+		return reading{}, c.Source.Fault("read", "catalog", err)
+	}
+	selection, problems, err := mapping.Read(ctx, conn, c.Spec)
+	if err != nil {
+		return reading{}, c.Source.Fault("read", "catalog", err)
+	}
+	for _, problem := range problems {
+		// A foreign key whose parent is not selected is left out, with the reason; nobody loses rows by that.
+		if !problem.Alert && problem.Kind != mapping.KindParents {
+			fault := migration.NewFault(migration.FaultPrecheck, "read schema of", problem.Object, errors.New(problem.Text), problem.Fix)
+			fault.Side = migration.Source
+			return reading{}, fault
+		}
+	}
+	found, err := readFacts(ctx, conn, selection.Tables)
+	if err != nil {
+		return reading{}, c.Source.Fault("read", "catalog", err)
+	}
+	if c.keeps() || !selection.Everything || !selection.Names.Same() {
+		if err := found.readSequences(ctx, conn); err != nil {
+			return reading{}, c.Source.Fault("read", "catalog", err)
+		}
+	}
+	shaper := newShaper(selection.Tables, found)
+	chosen, reasons := choose(entries, selection, found, shaper, c.Spec)
+	return reading{
+		facts: found, shaper: shaper, selection: selection, names: selection.Names,
+		entries: chosen, reasons: reasons,
+	}, nil
+}
 
-func readTarget(ctx context.Context, l ledger.Ledger, policy migration.SchemaPolicy) (target, error) {
-	to := target{schemas: map[string]bool{}}
+const (
+	readRoles    = "select rolname::text from pg_catalog.pg_roles"
+	readOwnRoles = "select rolname::text from pg_catalog.pg_roles where pg_catalog.pg_has_role(oid, 'member')"
+)
+
+func readTarget(ctx context.Context, l ledger.Ledger, cfg Config) (target, error) {
+	to := target{keeps: cfg.keeps()}
 	main, err := l.Read(ctx)
 	if err != nil {
 		return to, err
 	}
 	to.replicaRole = main.ReplicaRole
-	schemas, err := pg.Strings(ctx, l.Conn, "select nspname::text from pg_catalog.pg_namespace")
-	if err != nil {
+	if to.schemas, err = set(ctx, l.Conn, "select nspname::text from pg_catalog.pg_namespace"); err != nil {
 		return to, err
 	}
-	for _, name := range schemas {
-		to.schemas[name] = true
+	if to.roles, err = set(ctx, l.Conn, readRoles); err != nil {
+		return to, err
 	}
-	if policy.Owner == "keep" {
-		to.owners = map[string]bool{}
-		roles, err := pg.Strings(ctx, l.Conn, readRoles)
-		if err != nil {
+	if cfg.Spec.Schema.Owner == "keep" {
+		if to.owners, err = set(ctx, l.Conn, readOwnRoles); err != nil {
 			return to, err
 		}
-		for _, role := range roles {
-			to.owners[role] = true
+	}
+	if to.keeps {
+		if to.present, err = readPresence(ctx, l.Conn); err != nil {
+			return to, err
 		}
 	}
 	to.identities, err = readIdentities(ctx, l)
 	return to, err
+}
+
+func set(ctx context.Context, conn *pgx.Conn, sql string) (map[string]bool, error) {
+	names, err := pg.Strings(ctx, conn, sql)
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set, nil
 }
 
 // readIdentities finds what the migration has set to FULL on the source for its own use: the target gets what the user had.
@@ -159,34 +241,46 @@ func readIdentities(ctx context.Context, l ledger.Ledger) (map[migration.TableNa
 	return identities, nil
 }
 
+// notesOf tells what is left out from the start, and what was there.
+func notesOf(objects []ledger.Object) []string {
+	var notes, kept []string
+	unaltered := 0
+	for _, object := range objects {
+		switch {
+		case object.Message == ledger.WasThere && slices.Contains(relationKinds, object.Kind):
+			kept = append(kept, object.Title())
+		case object.State != ledger.ObjectSkipped || strings.HasPrefix(object.Message, "needs ") && object.Kind != "FK CONSTRAINT":
+		case strings.HasSuffix(object.Message, unalteredReason):
+			unaltered++
+		default:
+			notes = append(notes, "left out: "+object.Title()+": "+object.Message)
+		}
+	}
+	if len(kept) > 0 {
+		notes = append(notes, fmt.Sprintf("kept as the target has it: %s; %d objects that belong to these are left out", named(kept), unaltered))
+	}
+	return notes
+}
+
 // lostOwners counts the objects, by owner, that will belong to the target's role though the definition says keep.
-func lostOwners(entries []Entry, to target) map[string]int {
+func lostOwners(entries []Entry, to target) []string {
 	lost := map[string]int{}
 	for _, entry := range entries {
 		if to.owners != nil && entry.Owner != "" && !to.owners[entry.Owner] && ownable(entry) != "" {
 			lost[entry.Owner]++
 		}
 	}
-	return lost
+	return byRole(lost, "%d objects of role %s belong to the migration's role on the target: it has no role %[2]s, or may not act for it")
 }
 
-// addNotes tells what is left out from the start, in the transaction that is open on the ledger's connection.
-func addNotes(ctx context.Context, l ledger.Ledger, objects []ledger.Object, lost map[string]int) error {
-	var notes []error
-	for _, object := range objects {
-		if object.State == ledger.ObjectSkipped && !strings.HasPrefix(object.Message, "needs ") {
-			notes = append(notes, l.AddNote(ctx, "left out: "+object.Title()+": "+object.Message))
-		}
+func lostGrants(lost map[string]int) []string {
+	return byRole(lost, "%d grants to role %s are left out: the target has no such role")
+}
+
+func byRole(counts map[string]int, format string) []string {
+	var notes []string
+	for _, role := range slices.Sorted(maps.Keys(counts)) {
+		notes = append(notes, fmt.Sprintf(format, counts[role], role))
 	}
-	owners := make([]string, 0, len(lost))
-	for owner := range lost {
-		owners = append(owners, owner)
-	}
-	slices.Sort(owners)
-	for _, owner := range owners {
-		notes = append(notes, l.AddNote(ctx, fmt.Sprintf(
-			"%d objects of role %s belong to the migration's role on the target: it has no role %s, or may not act for it",
-			lost[owner], owner, owner)))
-	}
-	return errors.Join(notes...)
+	return notes
 }

@@ -56,7 +56,12 @@ func newMove(t *testing.T, sql string) *move {
 
 func newMoveBetween(t *testing.T, from, to *pgserver.Server, sql string) *move {
 	t.Helper()
-	m := &move{source: pgtest.Database(t, from), target: pgtest.Database(t, to)}
+	return newMoveBetweenDatabases(t, pgtest.Database(t, from), pgtest.Database(t, to), sql)
+}
+
+func newMoveBetweenDatabases(t *testing.T, from, to *pgtest.DB, sql string) *move {
+	t.Helper()
+	m := &move{source: from, target: to}
 	apply(t, m.source, sql)
 	id := migration.RandomID("schema")
 	conn := m.target.Conn(t)
@@ -69,7 +74,7 @@ func newMoveBetween(t *testing.T, from, to *pgserver.Server, sql string) *move {
 	}
 	m.cfg = schema.Config{
 		Source: endpoint(t, migration.Source, m.source.URI), Target: endpoint(t, migration.Target, m.target.URI),
-		Policy: migration.SchemaPolicy{Owner: "target", OnObjectFailure: "wait"}, Parallel: 3,
+		Spec: migration.Spec{ID: id, Schema: migration.SchemaPolicy{Owner: "target", OnObjectFailure: "wait"}}, Parallel: 3,
 		Report: func(migration.Beat) {}, Log: zap.NewNop(),
 	}
 	m.enter(t)
@@ -336,8 +341,20 @@ func TestNothingStandsAgainstTheCopy(t *testing.T) {
 func TestDyingAnywhereLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	m := newMove(t, fixture(t, shop, "testdata/rich.sql"))
-	deaths := 0
-	for attempt, after := range []int{0, 1, 7, 40, 41, 90, 150, 5, 30, 3, 12, 60, 2} {
+	deaths := m.dieOften(t, 0, 1, 7, 40, 41, 90, 150, 5, 30, 3, 12, 60, 2)
+	if deaths < 8 {
+		t.Fatalf("only %d attempts died", deaths)
+	}
+	m.enter(t)
+	m.load(t)
+	m.create(t, everything...)
+	m.mustBeEqual(t)
+}
+
+// dieOften ends attempts after some reports each.
+func (m *move) dieOften(t *testing.T, moments ...int) (deaths int) {
+	t.Helper()
+	for attempt, after := range moments {
 		m.enter(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		left := after
@@ -362,13 +379,7 @@ func TestDyingAnywhereLosesAndRepeatsNothing(t *testing.T) {
 			deaths++
 		}
 	}
-	if deaths < 8 {
-		t.Fatalf("only %d attempts died", deaths)
-	}
-	m.enter(t)
-	m.load(t)
-	m.create(t, everything...)
-	m.mustBeEqual(t)
+	return deaths
 }
 
 const twoTables = `create schema s; create table s.a (id int primary key, v text unique, w int); create table s.b (id int primary key, a int references s.a, v text unique);
@@ -558,7 +569,7 @@ func TestOwnersAreKeptWhereTheyExist(t *testing.T) {
 	t.Cleanup(func() {
 		dropRole(t, &move{target: m.source}, known)
 	})
-	m.cfg.Policy.Owner = "keep"
+	m.cfg.Spec.Schema.Owner = "keep"
 	m.load(t)
 	m.create(t, everything...)
 	m.mustBeEqual(t)

@@ -37,6 +37,7 @@ const (
 	rankRefresh
 	rankStoredIndex // indexes of materialized views, cheaper after they are filled
 	rankNote        // comments, labels, grants
+	rankColumns     // columns renamed and left out, when everything before the data refers to them
 	rankEvent       // event triggers, which would fire for everything above
 )
 

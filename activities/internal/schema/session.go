@@ -72,7 +72,7 @@ func (s *session) create(ctx context.Context, o ledger.Object) error {
 	if err != nil || state == ledger.ObjectDone || state == ledger.ObjectSkipped {
 		return err
 	}
-	if err := s.execute(ctx, o); err != nil {
+	if err := s.execute(ctx, class(o), o.DDL); err != nil {
 		return ownFailure(err)
 	}
 	if err := s.SetObject(ctx, tx, o.No, ledger.ObjectDone, "", ""); err != nil {
@@ -96,14 +96,14 @@ const buildMemory = `
 select pg_catalog.set_config('maintenance_work_mem', '256MB', true)
 where pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem')) < 268435456`
 
-func (s *session) execute(ctx context.Context, o ledger.Object) error {
-	if class(o) != alone {
+func (s *session) execute(ctx context.Context, class int, ddl string) error {
+	if class != alone {
 		if _, err := s.Conn.Exec(ctx, buildMemory); err != nil {
 			return err
 		}
 	}
 	// The simple protocol takes several statements.
-	_, err := s.Conn.PgConn().Exec(ctx, o.DDL).ReadAll()
+	_, err := s.Conn.PgConn().Exec(ctx, ddl).ReadAll()
 	return err
 }
 
@@ -122,13 +122,13 @@ func ownFailure(err error) error {
 	return &objectError{err: pgErr}
 }
 
-// record writes how an object went when it was not created.
-func (s *session) record(ctx context.Context, o ledger.Object, state, sqlstate, message string) error {
+// record writes how an object went when it was not created: its State, SQLState, Message and Hint.
+func (s *session) record(ctx context.Context, o ledger.Object) error {
 	return pgx.BeginFunc(ctx, s.Conn, func(tx pgx.Tx) error {
 		if err := s.guard(ctx, tx, o.Section); err != nil {
 			return err
 		}
-		return s.SetObject(ctx, tx, o.No, state, sqlstate, message)
+		return s.SetOutcome(ctx, tx, o)
 	})
 }
 

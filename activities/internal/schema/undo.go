@@ -46,7 +46,7 @@ func Undo(ctx context.Context, cfg Config) error {
 func (s *session) undoAll(ctx context.Context, objects []ledger.Object) error {
 	var todo []ledger.Object
 	for _, o := range slices.Backward(objects) {
-		if o.Section != Before && o.State == ledger.ObjectDone {
+		if o.Section != Before && o.State == ledger.ObjectDone && o.Message != ledger.WasThere {
 			todo = append(todo, o)
 		}
 	}
@@ -103,7 +103,7 @@ func (s *session) undo(ctx context.Context, o ledger.Object) error {
 			if err := tx.Rollback(ctx); err != nil {
 				return err
 			}
-			return s.record(ctx, o, ledger.ObjectPending, "", "")
+			return s.record(ctx, ledger.Object{No: o.No, Section: o.Section, State: ledger.ObjectPending})
 		}
 		if err != nil {
 			return ownFailure(err)
@@ -123,15 +123,16 @@ func (s *session) readAgain(ctx context.Context, old []ledger.Object) error {
 	if len(old) == 0 {
 		return nil
 	}
-	entries, found, err := readSource(ctx, s.cfg)
+	made := map[migration.TableName]bool{}
+	for _, o := range old {
+		if o.Section == Before && o.State == ledger.ObjectDone && o.Message != ledger.WasThere {
+			made[migration.TableName{Schema: o.Schema, Name: o.Name}] = true
+		}
+	}
+	fresh, err := readPlan(ctx, s.cfg, s.Ledger, made)
 	if err != nil {
 		return err
 	}
-	to, err := readTarget(ctx, s.Ledger, s.cfg.Policy)
-	if err != nil {
-		return s.cfg.Target.Fault("read", "schemas and roles", err)
-	}
-	fresh := classify(entries, found, to)
 	if err := s.match(ctx, old, fresh); err != nil {
 		return s.cfg.Target.Fault("look at", "what is there", err)
 	}
@@ -142,15 +143,12 @@ func (s *session) readAgain(ctx context.Context, old []ledger.Object) error {
 		if err := s.ForgetObjects(ctx, tx); err != nil {
 			return err
 		}
-		if err := s.AddObjects(ctx, tx, fresh); err != nil {
-			return err
-		}
-		return addNotes(ctx, s.Ledger, fresh, lostOwners(entries, to))
+		return fresh.write(ctx, tx, s.Ledger)
 	})
 	if err != nil {
 		return s.cfg.Target.Fault("record", "schema objects", err)
 	}
-	s.cfg.Log.Info("schema was read again", zap.Int("objects", len(fresh)))
+	s.cfg.Log.Info("schema was read again", zap.Int("objects", len(fresh.objects)))
 	return nil
 }
 
@@ -160,20 +158,20 @@ type identity struct{ kind, schema, name, undo string }
 func identityOf(o ledger.Object) identity { return identity{o.Kind, o.Schema, o.Name, o.Undo} }
 
 // match marks as done what the earlier reading has made before the data and what is still there as the source has it.
-func (s *session) match(ctx context.Context, old, fresh []ledger.Object) error {
+func (s *session) match(ctx context.Context, old []ledger.Object, fresh plan) error {
 	relations, err := s.relations(ctx)
 	if err != nil {
 		return err
 	}
 	made := map[identity]ledger.Object{}
 	for _, o := range old {
-		if o.Section == Before && o.State == ledger.ObjectDone {
+		if o.Section == Before && o.State == ledger.ObjectDone && o.Message != ledger.WasThere {
 			made[identityOf(o)] = o
 		}
 	}
 	redone := map[int]bool{} // by DumpID: what somebody has dropped
-	for i := range fresh {
-		o := &fresh[i]
+	for i := range fresh.objects {
+		o := &fresh.objects[i]
 		before, known := made[identityOf(*o)]
 		if !known || o.Section != Before {
 			continue
@@ -182,20 +180,11 @@ func (s *session) match(ctx context.Context, old, fresh []ledger.Object) error {
 		if o.State != ledger.ObjectPending {
 			continue // a schema that is there, or left out
 		}
-		same := comparableText(before.DDL) == comparableText(o.DDL)
-		orphaned := slices.ContainsFunc(o.Depends, func(id int) bool { return redone[id] })
-		there, err := s.there(ctx, before, relations, orphaned || !same)
-		switch {
-		case err != nil:
+		if err := s.matchOne(ctx, before, o, relations, redone); err != nil {
 			return err
-		case !there || orphaned && o.Undo == "":
-			redone[o.DumpID] = true
-		case same:
-			o.State = ledger.ObjectDone
-		case !attached(o.Kind): // a comment is made once more
-			return s.changed(before, "is not what the source has now")
 		}
 	}
+	fresh.wrapLate()
 	for _, o := range old {
 		if _, left := made[identityOf(o)]; !left || o.Undo == "" || attached(o.Kind) {
 			continue
@@ -205,6 +194,45 @@ func (s *session) match(ctx context.Context, old, fresh []ledger.Object) error {
 		}
 	}
 	return nil
+}
+
+func (s *session) matchOne(ctx context.Context, before ledger.Object, o *ledger.Object, relations map[migration.TableName]bool,
+	redone map[int]bool,
+) error {
+	same := comparableText(before.DDL) == comparableText(o.DDL)
+	orphaned := slices.ContainsFunc(o.Depends, func(id int) bool { return redone[id] })
+	if o.Kind == kindColumns {
+		// It goes with its table, and stays when something else is made once more.
+		orphaned = !relations[migration.TableName{Schema: o.Schema, Name: o.Name}]
+	}
+	there, err := s.there(ctx, before, relations, orphaned || !same)
+	switch {
+	case err != nil:
+		return err
+	case !there || orphaned && o.Undo == "":
+		redone[o.DumpID] = true
+	case same:
+		o.State = ledger.ObjectDone
+	case !attached(o.Kind): // a comment is made once more
+		return s.changed(before, "is not what the source has now")
+	}
+	return nil
+}
+
+// wrapLate lets what is made once more, before the data, meet columns that have their new names already.
+func (p plan) wrapLate() {
+	shaped := map[migration.TableName]bool{}
+	for _, o := range p.objects {
+		if o.Kind == kindColumns && o.State == ledger.ObjectDone {
+			shaped[migration.TableName{Schema: o.Schema, Name: o.Name}] = true
+		}
+	}
+	for i, o := range p.objects {
+		late, ok := p.wrapped[o.DumpID]
+		if ok && o.State == ledger.ObjectPending && !slices.ContainsFunc(late.tables, func(t migration.TableName) bool { return !shaped[t] }) {
+			p.objects[i].DDL = late.ddl
+		}
+	}
 }
 
 func (s *session) changed(o ledger.Object, how string) error {

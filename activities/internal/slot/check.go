@@ -96,6 +96,7 @@ func Expect(ctx context.Context, l ledger.Ledger) (Expected, error) {
 type Status struct {
 	Plugin, Database string
 	Here             bool // in the database of the connection
+	Temporary        bool // it goes with the session that made it
 	ActivePID        int
 	Restart          migration.LSN // 0 = invalidated
 	Confirmed        migration.LSN
@@ -108,7 +109,7 @@ type Status struct {
 }
 
 const readSlot = `
-select coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = pg_catalog.current_database(), false),
+select coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = pg_catalog.current_database(), false), s.temporary,
        coalesce(s.active_pid, 0), coalesce(s.restart_lsn, '0/0')::text, coalesce(s.confirmed_flush_lsn, '0/0')::text,
        coalesce(j ->> 'wal_status', ''), coalesce(j ->> 'invalidation_reason', ''), coalesce(j ->> 'safe_wal_size', '0')::bigint,
        w.lsn::text, coalesce(pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn), 0)::bigint, pg_catalog.clock_timestamp()
@@ -119,7 +120,7 @@ where s.slot_name = $1`
 func Inspect(ctx context.Context, conn *pgx.Conn, slot string) (Status, error) {
 	var s Status
 	var restart, confirmed, current string
-	err := conn.QueryRow(ctx, readSlot, slot).Scan(&s.Plugin, &s.Database, &s.Here, &s.ActivePID, &restart, &confirmed,
+	err := conn.QueryRow(ctx, readSlot, slot).Scan(&s.Plugin, &s.Database, &s.Here, &s.Temporary, &s.ActivePID, &restart, &confirmed,
 		&s.WALStatus, &s.Invalidation, &s.SafeWALSize, &current, &s.Retained, &s.Now)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, errMissing(slot)

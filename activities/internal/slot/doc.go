@@ -14,4 +14,5 @@
 //	I4  No transaction is open on the target while the slot is created: where both databases are one cluster, creation
 //	    would wait for us.
 //	I5  confirmed_flush_lsn never exceeds the progress row's end_lsn. Where it does, changes are gone that the target lacks.
+//	I6  A slot that a person has made is used only where the publications are older than the changes that it holds.
 package slot

@@ -19,14 +19,20 @@ import (
 // left as they are. A second call finds nothing left to do. What could not be removed is returned as the statements that
 // remove it on the source; the error is that of the source itself, when it cannot be reached or fails, and then owed
 // holds the whole list; or ledger.ErrTaken, when l.Run has lost the migration to another execution, whose slot is not touched.
+//
+// A slot that a person has made stays, and is said in owed: it holds back the source's log until it is dropped. A source
+// that does not answer is no error where the ledger says that nothing was made there.
 func Drop(ctx context.Context, source *pg.Server, l ledger.Ledger) (owed []string, err error) {
 	d := dropping{id: l.ID, server: source}
 	if l.Conn != nil {
-		if d.identities, err = recordedIdentities(ctx, l); err != nil {
-			return nil, pg.Fault(migration.Target, "read identities to restore of", string(l.ID), err)
+		if err := d.recorded(ctx, l); err != nil {
+			return nil, pg.Fault(migration.Target, "read what is on the source of", string(l.ID), err)
 		}
 	}
 	if d.conn, err = source.Connect(ctx, l.ID.Session("cleanup", 0)); err != nil {
+		if d.nothing {
+			return nil, nil
+		}
 		return d.everything(), err
 	}
 	defer pg.Close(d.conn)
@@ -55,20 +61,38 @@ type dropping struct {
 	server     *pg.Server
 	conn       *pgx.Conn
 	identities identities
+	borrowed   string // a slot that a person has made; "" = ours
+	nothing    bool   // the ledger knows that nothing was made on the source
 	owed       []string
 }
 
-func recordedIdentities(ctx context.Context, l ledger.Ledger) (identities, error) {
+// recorded reads what the ledger says about the source.
+func (d *dropping) recorded(ctx context.Context, l ledger.Ledger) error {
 	exists, err := ledger.Exists(ctx, l.Conn)
 	if err != nil || !exists {
-		return nil, err
+		return err
 	}
-	return readIdentities(ctx, l.Conn, l.ID)
+	known, err := l.Read(ctx)
+	if errors.Is(err, ledger.ErrUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.nothing = known.Slot == ""
+	if known.Slot != "" && known.Slot != d.id.Slot() {
+		d.borrowed = known.Slot
+	}
+	d.identities, err = readIdentities(ctx, l.Conn, l.ID)
+	return err
 }
 
 // everything is owed when the source cannot be asked.
 func (d *dropping) everything() []string {
 	owed := []string{dropSlotStatement(d.id)}
+	if d.borrowed != "" {
+		owed[0] = borrowedText(d.borrowed)
+	}
 	for _, name := range []string{d.id.Publication(), d.id.PublicationInsertOnly()} {
 		owed = append(owed, "drop publication if exists "+migration.Quote(name))
 	}
@@ -76,6 +100,11 @@ func (d *dropping) everything() []string {
 		owed = append(owed, table.restore())
 	}
 	return owed
+}
+
+func borrowedText(slot string) string {
+	return fmt.Sprintf("slot %s is yours and was left: it holds back the source's log until you drop it: select pg_drop_replication_slot(%s)",
+		slot, migration.Literal(slot))
 }
 
 func dropSlotStatement(id migration.ID) string {
@@ -96,7 +125,26 @@ func (d *dropping) owe(op, object, statement string, err error) error {
 }
 
 func (d *dropping) slot(ctx context.Context) error {
+	if d.borrowed != "" {
+		return d.leave(ctx)
+	}
 	return d.owe("drop slot", d.id.Slot(), dropSlotStatement(d.id), dropSlot(ctx, d.conn, d.id))
+}
+
+// leave ends our walsender on a person's slot, and says that the slot is still there.
+func (d *dropping) leave(ctx context.Context) error {
+	if _, err := pg.Terminate(ctx, d.conn, d.id.SessionPrefix("stream")); err != nil {
+		return d.server.Fault("end the stream of", d.borrowed, err)
+	}
+	_, err := Inspect(ctx, d.conn, d.borrowed)
+	if fault, ok := migration.AsFault(err); ok && fault.Kind == migration.FaultSlotLost {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.owed = append(d.owed, borrowedText(d.borrowed))
+	return nil
 }
 
 const slotUser = `
@@ -148,8 +196,19 @@ func dropSlot(ctx context.Context, conn *pgx.Conn, id migration.ID) error {
 	}
 }
 
+// publicationExists is asked first, because a source of a copy alone may be a server that takes no writes.
+const publicationExists = `
+select exists (select from pg_catalog.pg_publication where pubname = $1)`
+
 func (d *dropping) publications(ctx context.Context) error {
 	for _, name := range []string{d.id.Publication(), d.id.PublicationInsertOnly()} {
+		var exists bool
+		if err := d.conn.QueryRow(ctx, publicationExists, name).Scan(&exists); err != nil {
+			return d.server.Fault("look for publication", name, err)
+		}
+		if !exists {
+			continue
+		}
 		statement := "drop publication if exists " + migration.Quote(name)
 		err := execLocking(ctx, d.conn, lockTimeoutPublish, statement)
 		if err := d.owe("drop publication", name, statement, err); err != nil {

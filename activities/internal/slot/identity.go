@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -33,14 +34,14 @@ func (r replicaIdentity) restore() string {
 
 type identities []replicaIdentity
 
-// toChange are the tables that become identifiable by all their columns, where the definition allows it.
-func toChange(spec migration.Spec, tables []catalog.Table) identities {
-	if spec.WithoutKey != migration.FullIdentity {
-		return nil
-	}
+// toChange are the tables that become identifiable by all their columns, where the definition allows it: those that
+// nothing else identifies, and those of whose old rows an expression needs more than the key.
+func toChange(spec migration.Spec, tables []mapping.Table) identities {
 	var changed identities
 	for _, table := range tables {
-		if table.Kind == "r" && !table.Unlogged && table.Published(migration.InsertOnly) != catalog.PublishedAll && table.Identity != "f" {
+		keyless := table.WithoutKey == migration.FullIdentity && table.Kind == "r" && !table.Unlogged &&
+			table.Published(migration.InsertOnly) != catalog.PublishedAll
+		if table.Identity != "f" && (keyless || needsFull(spec, table)) {
 			changed = append(changed, replicaIdentity{TableName: table.Name, Identity: table.Identity, Index: table.KeyIndex})
 		}
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/failpoint"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -19,9 +19,10 @@ import (
 type Config struct {
 	Source, Target *pg.Server
 	// Lane is the caller's place as a writer to the ledger.
-	Lane   ledger.Lane
-	Spec   migration.Spec
-	Tables []catalog.Table
+	Lane ledger.Lane
+	Spec migration.Spec
+	// Tables are the selected ones.
+	Tables []mapping.Table
 	Report func(migration.Beat)
 	Logger *zap.Logger
 }
@@ -29,6 +30,9 @@ type Config struct {
 // Prepare makes the publications and the slot, and returns where the stream will begin. The ledger must exist and know
 // the migration. A second call finds what the first has made; after a failure part of it may stand, all of it recorded,
 // and Drop removes it. It waits for transactions that are open on the source, and reports which.
+//
+// A slot that the definition names is not made but taken as a person has made it, with the changes that it holds: the
+// rows before them are the person's too, and no snapshot is recorded.
 func Prepare(ctx context.Context, config Config) (migration.LSN, error) {
 	p := &preparation{Config: config}
 	defer p.close()
@@ -42,8 +46,11 @@ func Prepare(ctx context.Context, config Config) (migration.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !p.known.StartSnapshot.IsZero() {
+	if p.prepared() {
 		return p.found(exists)
+	}
+	if p.adopts() {
+		return p.adopt(ctx, exists)
 	}
 	if err := p.record(ctx); err != nil {
 		return 0, err
@@ -73,6 +80,14 @@ type preparation struct {
 }
 
 func (p *preparation) ledger() ledger.Ledger { return ledger.Ledger{ID: p.Spec.ID, Conn: p.target} }
+
+// adopts reports whether the slot is a person's.
+func (p *preparation) adopts() bool { return p.plan.slot != p.Spec.ID.Slot() }
+
+// prepared reports whether an earlier call has come to its end.
+func (p *preparation) prepared() bool {
+	return !p.known.StartSnapshot.IsZero() || p.adopts() && p.known.Start != 0
+}
 
 func (p *preparation) close() {
 	pg.Close(p.source)
@@ -107,15 +122,19 @@ func (p *preparation) recognise(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	p.plan = makePlan(p.Spec, p.Tables, p.version)
+	parted, err := partedRoots(ctx, p.source, p.Spec, p.Tables)
+	if err != nil {
+		return p.Source.Fault("read partitions", "", err)
+	}
+	p.plan = makePlan(p.Spec, p.Tables, p.version, parted)
 	return nil
 }
 
 func (p *preparation) slotExists(ctx context.Context) (bool, error) {
 	var exists bool
 	err := p.source.QueryRow(ctx, "select exists (select from pg_catalog.pg_replication_slots where slot_name = $1)",
-		p.Spec.ID.Slot()).Scan(&exists)
-	return exists, p.Source.Fault("look for slot", p.Spec.ID.Slot(), err)
+		p.plan.slot).Scan(&exists)
+	return exists, p.Source.Fault("look for slot", p.plan.slot, err)
 }
 
 func (p *preparation) found(exists bool) (migration.LSN, error) {
@@ -158,7 +177,7 @@ func (p *preparation) record(ctx context.Context) error {
 }
 
 const recordStart = `
-update dts_sync.migration set start_lsn = $2, start_snapshot = $3 where id = $1`
+update dts_sync.migration set start_lsn = $2, start_snapshot = nullif($3, '') where id = $1`
 
 // recordProgress discards what an earlier slot has left: its positions mean nothing to this one.
 const recordProgress = `
@@ -183,11 +202,8 @@ func (p *preparation) publish(ctx context.Context) error {
 	if err := setIdentities(ctx, p.Source, p.source, p.plan.identities); err != nil {
 		return err
 	}
-	if p.version < messagesSince {
-		if err := createMarker(ctx, p.source); err != nil {
-			return hinted(p.Source.Fault("create table", markerName, err), "42501",
-				fmt.Sprintf("grant create on database %s to the role", migration.Quote(p.Source.Database())))
-		}
+	if err := p.makeMarker(ctx); err != nil {
+		return err
 	}
 	for _, publication := range p.plan.publications {
 		if err := publication.create(ctx, p.Source, p.source); err != nil {
@@ -196,6 +212,14 @@ func (p *preparation) publish(ctx context.Context) error {
 	}
 	p.Logger.Info("created publications", zap.Strings("publications", p.plan.names()), zap.Int("tables", len(p.Tables)))
 	return nil
+}
+
+func (p *preparation) makeMarker(ctx context.Context) error {
+	if p.version >= messagesSince {
+		return nil
+	}
+	return hinted(p.Source.Fault("create table", markerName, createMarker(ctx, p.source)), "42501",
+		fmt.Sprintf("grant create on database %s to the role", migration.Quote(p.Source.Database())))
 }
 
 // hinted says what a person can do about one state code, where the server's own hint does not.

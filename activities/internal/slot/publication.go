@@ -30,14 +30,18 @@ type member struct {
 // create makes the publication anew, unless one stands that is just so: an administrator may have made it for a role
 // that may not.
 func (p publication) create(ctx context.Context, server *pg.Server, conn *pgx.Conn) error {
-	same, err := p.stands(ctx, conn)
+	stands, err := p.look(ctx, conn)
 	if err != nil {
 		return server.Fault("read publication", p.name, err)
 	}
-	if same {
+	if stands == asWanted {
 		return nil
 	}
-	for _, statement := range p.statements() {
+	return p.run(ctx, server, conn, p.statements()...)
+}
+
+func (p publication) run(ctx context.Context, server *pg.Server, conn *pgx.Conn, statements ...string) error {
+	for _, statement := range statements {
 		if err := execLocking(ctx, conn, lockTimeoutPublish, statement); err != nil {
 			return hinted(server.Fault("create publication", p.name, err), "42501",
 				"the role must own the tables and may create publications: grant create on database "+
@@ -47,6 +51,16 @@ func (p publication) create(ctx context.Context, server *pg.Server, conn *pgx.Co
 	return nil
 }
 
+// standing is how a publication of this name is.
+type standing int
+
+const (
+	absent     standing = iota
+	otherwise           // not as it is wanted
+	markerless          // as it is wanted, but for the marker table, of which an administrator knows nothing
+	asWanted
+)
+
 const readPublication = `
 select p.pubinsert, p.pubupdate, p.pubdelete, coalesce(to_jsonb(p) ->> 'pubtruncate', 'true')::boolean,
        p.puballtables or coalesce(to_jsonb(p) ->> 'pubviaroot', 'false')::boolean or exists (
@@ -55,26 +69,35 @@ select p.pubinsert, p.pubupdate, p.pubdelete, coalesce(to_jsonb(p) ->> 'pubtrunc
        array(select r.prrelid from pg_catalog.pg_publication_rel r where r.prpubid = p.oid)
 from pg_catalog.pg_publication p where p.pubname = $1`
 
-func (p publication) stands(ctx context.Context, conn *pgx.Conn) (bool, error) {
+func (p publication) look(ctx context.Context, conn *pgx.Conn) (standing, error) {
 	var insert, update, remove, truncate, other bool
 	var members []uint32
 	err := conn.QueryRow(ctx, readPublication, p.name).Scan(&insert, &update, &remove, &truncate, &other, &members)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return absent, nil
 	}
 	if err != nil {
-		return false, err
+		return absent, err
 	}
 	wanted, err := p.members(ctx, conn)
 	if err != nil {
-		return false, err
+		return absent, err
+	}
+	everything := p.publish == ""
+	if !insert || !truncate || update != everything || remove != everything || other {
+		return otherwise, nil
 	}
 	slices.Sort(members)
-	slices.Sort(wanted)
-	everything := p.publish == ""
-	return insert && truncate && update == everything && remove == everything && !other && slices.Equal(members, wanted), nil
+	switch {
+	case slices.Equal(members, slices.Sorted(slices.Values(wanted))):
+		return asWanted, nil
+	case p.marker && slices.Equal(members, slices.Sorted(slices.Values(wanted[:len(p.tables)]))):
+		return markerless, nil
+	}
+	return otherwise, nil
 }
 
+// members ends with the marker table.
 func (p publication) members(ctx context.Context, conn *pgx.Conn) ([]uint32, error) {
 	var oids []uint32
 	for _, table := range p.tables {

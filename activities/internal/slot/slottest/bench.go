@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/slot"
 	"github.com/pgdts/pgdts/tests/pgserver"
@@ -87,10 +87,10 @@ func (b *Bench) Enter(t *testing.T, name string) ledger.Lane {
 // Config is what Prepare takes, with the tables as they are now.
 func (b *Bench) Config(t *testing.T) slot.Config {
 	t.Helper()
-	tables, err := catalog.Tables(t.Context(), b.Connect(t, b.Source))
+	selection, _, err := mapping.Read(t.Context(), b.Connect(t, b.Source), b.Spec)
 	require.NoError(t, err)
 	return slot.Config{
-		Source: b.Source, Target: b.Target, Lane: b.Enter(t, "prepare"), Spec: b.Spec, Tables: tables,
+		Source: b.Source, Target: b.Target, Lane: b.Enter(t, "prepare"), Spec: b.Spec, Tables: selection.Tables,
 		Report: b.Report, Logger: zaptest.NewLogger(t),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,10 +91,30 @@ func statuses() map[string]migration.Status {
 	failed := copying
 	failed.Phase, failed.State, failed.Actions, failed.Doing = migration.PhaseFailed, "failed", []string{"report", "release"}, ""
 	failed.LastError = &migration.Fault{Kind: migration.FaultWindow, Message: "retry.connection of 12h0m0s ended: source: connection refused"}
+	moment := in(migration.PhaseCopy)
+	moment.Types = []migration.Type{migration.TypeSchema, migration.TypeFull}
+	moment.Actions = []string{"resume", "retry", "stop", "release"}
+	skip(&moment)
+	moment.Objects = migration.ObjectStatus{Pending: 120, Done: 77, Failed: 2, Skipped: 1}
+	changes := in(migration.PhaseIncremental)
+	changes.Types = []migration.Type{migration.TypeIncremental}
+	skip(&changes)
+	changes.Rows, changes.Bytes = migration.Amount{}, migration.Amount{}
 	away := migration.Status{ID: id, Name: "shop", State: "running", Phase: migration.PhaseCopy, WorkerAway: true}
 	return map[string]migration.Status{
 		"picture-precheck-waits": precheck, "picture-copy": copying, "picture-outage": outage, "picture-incremental": incremental,
 		"picture-paused": paused, "picture-cutover-aborted": aborted, "picture-failed": failed, "picture-worker-away": away,
+		"picture-one-moment": moment, "picture-changes-alone": changes,
+	}
+}
+
+// skip marks the phases that are not of the status's types.
+func skip(status *migration.Status) {
+	phases := (migration.Spec{Types: status.Types}).Phases()
+	for i, phase := range status.Phases {
+		if !slices.Contains(phases, phase.Name) {
+			status.Phases[i] = migration.PhaseStatus{Name: phase.Name, State: "skipped"}
+		}
 	}
 }
 
@@ -175,6 +196,24 @@ func TestReports(t *testing.T) {
 	golden(t, "report-differs", out.String())
 	require.Equal(t, 1, display.Differences(differs))
 
+	promised := report()
+	promised.Types, promised.Kept = []migration.Type{migration.TypeFull, migration.TypeIncremental}, 12
+	promised.Verdicts = []migration.Verdict{
+		{Table: "public.users", Equal: true, SourceRows: 10, TargetRows: 9, Kept: 1, Method: "subset"},
+		{Table: "public.log", Equal: true, Method: "none", Reason: "deletes are not migrated"},
+		{Table: "public.t", SourceRows: 10, TargetRows: 7, Missing: 2, Different: 1, Method: "subset"},
+	}
+	out.Reset()
+	display.Report(&out, promised)
+	golden(t, "report-promised", out.String())
+	require.Equal(t, 1, display.Differences(promised))
+
+	schemaAlone := report()
+	schemaAlone.Types, schemaAlone.Tables, schemaAlone.Verified, schemaAlone.WriteBlocked = []migration.Type{migration.TypeSchema}, 0, "none", 0
+	out.Reset()
+	display.Report(&out, schemaAlone)
+	golden(t, "report-schema-alone", out.String())
+
 	failed := migration.Report{
 		ID: id, Name: "shop", State: migration.PhaseFailed, Source: "app@10.0.0.5:5432/shop", Target: "owner@10.0.0.9:5432/shop",
 		Failure: &migration.Fault{Kind: migration.FaultPrivilege, Op: "create table", Object: "public.users", Message: "permission denied for schema public", Hint: "grant create on schema public to owner"},
@@ -209,6 +248,16 @@ func TestTablesAndLists(t *testing.T) {
 		{Table: "public.log", Stage: migration.StageExact, Mode: migration.ModeOneSnapshot, Chunks: migration.Amount{Copied: 1, Total: 1}, Conflicts: 2, Verification: "equal"},
 	})
 	golden(t, "tables", out.String())
+	out.Reset()
+	display.Tables(&out, []migration.TableStatus{{
+		Table: "sales.Orders", Target: "shop.orders", Stage: migration.StageExact, Mode: migration.ModeKeyRange, Key: []string{"id"}, Kept: 3,
+	}})
+	display.Objects(&out, []migration.SchemaObject{
+		{No: 17, Section: "before", Kind: "VIEW", Name: "public.v", State: "failed", SQLState: "42883", Message: "function f() does not exist"},
+		{No: 18, Section: "before", Kind: "VIEW", Name: "public.w", State: "skipped", Message: "needs an object that is left out"},
+		{No: 3, Section: "before", Kind: "TABLE", Name: "public.t", State: "done"},
+	})
+	golden(t, "tables-renamed-and-objects", out.String())
 	out.Reset()
 	display.List(&out, []starter.Entry{{ID: id, Name: "shop", State: "running", Phase: migration.PhaseCopy, Started: start}})
 	golden(t, "list", out.String())

@@ -2,6 +2,7 @@ package display
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,8 @@ func phaseLine(status migration.Status, phase migration.PhaseStatus, now time.Ti
 			line += "  " + oneLine(status.Doing)
 		}
 		return strings.TrimRight(line, " ")
+	case "skipped":
+		return fmt.Sprintf("  - %-12s%s", phase.Name, phase.State)
 	}
 	return "  · " + string(phase.Name)
 }
@@ -75,6 +78,9 @@ func figures(status migration.Status) []string {
 	if line := copyFigures(status); line != "" {
 		lines = append(lines, line)
 	}
+	if line := objectFigures(status.Objects); line != "" {
+		lines = append(lines, line)
+	}
 	if line := streamFigures(status); line != "" {
 		lines = append(lines, line)
 	}
@@ -85,6 +91,9 @@ func copyFigures(status migration.Status) string {
 	var parts []string
 	if t := status.Tables; t.Total > 0 {
 		part := fmt.Sprintf("tables %s/%s", count(t.Copied), count(t.Total))
+		if !copies(status.Types) {
+			part = "tables " + count(t.Total)
+		}
 		if t.Exact > 0 {
 			part += fmt.Sprintf(" (%s exact)", count(t.Exact))
 		}
@@ -110,11 +119,28 @@ func copyFigures(status migration.Status) string {
 	return strings.Join(parts, ", ")
 }
 
+// copies reports whether rows are copied. A status of Temporal alone does not know the types.
+func copies(types []migration.Type) bool {
+	return len(types) == 0 || slices.Contains(types, migration.TypeFull)
+}
+
 func amount(a migration.Amount, render func(int64) string) string {
 	if a.Total <= a.Copied {
 		return render(a.Copied)
 	}
 	return render(a.Copied) + " of " + render(a.Total)
+}
+
+// objectFigures are of interest only where something is not as it should be.
+func objectFigures(o migration.ObjectStatus) string {
+	if o.Failed == 0 && o.Skipped == 0 {
+		return ""
+	}
+	line := fmt.Sprintf("objects %s done, %s failed, %s skipped", count(o.Done), count(o.Failed), count(o.Skipped))
+	if o.Pending > 0 {
+		line += ", " + count(o.Pending) + " to do"
+	}
+	return line + ": see `pgdts objects`"
 }
 
 func streamFigures(status migration.Status) string {

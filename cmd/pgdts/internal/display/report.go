@@ -3,6 +3,7 @@ package display
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,18 +19,15 @@ func Report(out io.Writer, r migration.Report) {
 	line("id", "%s", r.ID)
 	line("source", "%s", r.Source)
 	line("target", "%s", r.Target)
+	if len(r.Types) > 0 && len(r.Types) < 3 {
+		line("types", "%s", typesText(r.Types))
+	}
 	if !r.Started.IsZero() && !r.Finished.IsZero() {
 		line("time", "%s to %s (%s)", r.Started.UTC().Format(time.RFC3339), r.Finished.UTC().Format(time.RFC3339),
 			span(r.Finished.Sub(r.Started)))
 	}
-	if r.Tables > 0 {
-		copied := fmt.Sprintf("%s, %s, %s in %s", several(r.Tables, "table"), several(r.Rows, "row"), size(r.Bytes), several(r.Chunks, "chunk"))
-		if r.Recopied > 0 {
-			copied += fmt.Sprintf(" (%s more)", several(r.Recopied, "attempt"))
-		}
-		line("copied", "%s", copied)
-		line("changes", "%s applied, %s", count(r.Changes), several(r.Conflicts, "conflict"))
-		line("sequences", "%s set", count(r.Sequences))
+	for _, figure := range moved(r) {
+		line(figure[0], "%s", figure[1])
 	}
 	if o := r.Objects; o != (migration.ObjectCounts{}) {
 		line("objects", "%s created, %s failed, %s skipped", count(o.Done), count(o.Failed), count(o.Skipped))
@@ -55,8 +53,41 @@ func Report(out io.Writer, r migration.Report) {
 	}
 }
 
+func typesText(types []migration.Type) string {
+	words := make([]string, len(types))
+	for i, t := range types {
+		words[i] = string(t)
+	}
+	return strings.Join(words, ", ")
+}
+
+// moved are the lines about rows and changes, as far as they are of this migration's types.
+func moved(r migration.Report) [][2]string {
+	if r.Tables == 0 {
+		return nil
+	}
+	copied := fmt.Sprintf("%s, %s, %s in %s", several(r.Tables, "table"), several(r.Rows, "row"), size(r.Bytes), several(r.Chunks, "chunk"))
+	if r.Recopied > 0 {
+		copied += fmt.Sprintf(" (%s more)", several(r.Recopied, "attempt"))
+	}
+	if r.Kept > 0 {
+		copied += fmt.Sprintf("; %s of the target kept", several(r.Kept, "row"))
+	}
+	lines := [][2]string{{"copied", copied}}
+	if !copies(r.Types) {
+		lines = [][2]string{{"tables", count(r.Tables)}}
+	}
+	if len(r.Types) == 0 || slices.Contains(r.Types, migration.TypeIncremental) {
+		lines = append(lines, [2]string{"changes", fmt.Sprintf("%s applied, %s", count(r.Changes), several(r.Conflicts, "conflict"))})
+	}
+	return append(lines, [2]string{"sequences", count(r.Sequences) + " set"})
+}
+
 func verified(r migration.Report) string {
 	differ := Differences(r)
+	if r.Verified == "none" && differ == 0 {
+		return "nothing was compared"
+	}
 	if differ == 0 {
 		return r.Verified + ": no differences"
 	}
@@ -82,8 +113,22 @@ func verdictText(v migration.Verdict) string {
 	if !v.Equal {
 		word = "DIFFERENT"
 	}
-	if v.Method == "recopied" {
+	switch v.Method {
+	case "recopied":
 		word = "copied again under the fence"
+	case "none":
+		return fmt.Sprintf("%s: not compared: %s", v.Table, v.Reason)
+	case "subset":
+		text := fmt.Sprintf("%s: %s, %s of %s of the source are on the target", v.Table, word, count(v.TargetRows), several(v.SourceRows, "row"))
+		for _, part := range []struct {
+			n    int64
+			what string
+		}{{v.Missing, "missing"}, {v.Different, "different"}, {v.Kept, "kept as the target had them"}} {
+			if part.n > 0 {
+				text += fmt.Sprintf(", %s %s", count(part.n), part.what)
+			}
+		}
+		return text
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s: %s, %s rows on the source, %s on the target", v.Table, word, count(v.SourceRows), count(v.TargetRows)))
 }

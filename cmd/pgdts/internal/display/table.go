@@ -62,13 +62,37 @@ func Tables(out io.Writer, tables []migration.TableStatus) {
 		if note == "" {
 			note = t.Verification
 		}
+		if t.Kept > 0 {
+			note = strings.TrimSpace(several(t.Kept, "row") + " kept " + note)
+		}
 		if t.Conflicts > 0 {
 			note = strings.TrimSpace(several(t.Conflicts, "conflict") + " " + note)
 		}
 		rows = append(rows, []string{
-			t.Table, string(t.Stage), amount(t.Chunks, count[int64]), amount(t.Rows, count[int64]), amount(t.Bytes, size[int64]),
+			named(t), string(t.Stage), amount(t.Chunks, count[int64]), amount(t.Rows, count[int64]), amount(t.Bytes, size[int64]),
 			strings.Join(t.Key, ","), string(t.Mode), oneLine(note),
 		})
+	}
+	columns(out, rows)
+}
+
+// named tells a table's name on the target too, where it has another one there.
+func named(t migration.TableStatus) string {
+	if t.Target == "" {
+		return t.Table
+	}
+	return t.Table + " → " + t.Target
+}
+
+// Objects writes one line per object of the schema.
+func Objects(out io.Writer, objects []migration.SchemaObject) {
+	rows := [][]string{{"NO", "STATE", "SECTION", "OBJECT", "WHY"}}
+	for _, o := range objects {
+		why := o.Message
+		if o.SQLState != "" {
+			why += " (SQLSTATE " + o.SQLState + ")"
+		}
+		rows = append(rows, []string{fmt.Sprint(o.No), o.State, o.Section, o.Title(), oneLine(why)})
 	}
 	columns(out, rows)
 }
