@@ -183,8 +183,8 @@ func (a *attempt) makeObject(ctx context.Context, tx pgx.Tx, object ledger.Objec
 	var own *pgconn.PgError
 	if a.Spec.Schema.OnObjectFailure != "skip" || !errors.As(err, &own) {
 		fault := migration.NewFault(migration.FaultNotReady, "create", object.Title(), err,
-			fmt.Sprintf("repair the cause on the target and cut over again; or leave the object out: "+
-				"update dts_sync.object set state = 'skipped' where migration = %s and no = %d", migration.Literal(string(a.Spec.ID)), object.No))
+			fmt.Sprintf("repair the cause on the target and cut over again; or leave the object out: pgdts resume %s --ignore %d, and cut over",
+				a.Spec.ID, object.No))
 		fault.Side, fault.SQLState = migration.Target, pg.SQLState(err)
 		if classified, ok := migration.AsFault(a.Target.Fault("create", object.Title(), err)); ok && classified.Kind == migration.FaultConnection {
 			return objectOutcome{}, classified
