@@ -107,6 +107,9 @@ func (c *chance) table(n int) *chanceTable {
 			t.columns = append(t.columns, chanceColumn{fmt.Sprintf("c%d", i), typ})
 		}
 	}
+	if c.IntN(2) == 0 {
+		t.columns = append(t.columns, chanceColumn{"Next", "next"})
+	}
 	if c.IntN(3) == 0 && len(c.tables) > 0 {
 		if parent := c.tables[c.IntN(len(c.tables))]; slices.Equal(parent.key, []string{"id"}) && !parent.partitioned {
 			t.parent = parent
@@ -159,6 +162,8 @@ func (t *chanceTable) sqlType(typ string) string {
 	switch typ {
 	case "long":
 		return "text"
+	case "next":
+		return "int generated always as (n + 1) stored"
 	case "mood":
 		return migration.Quote(t.schema) + ".mood"
 	}
@@ -167,6 +172,9 @@ func (t *chanceTable) sqlType(typ string) string {
 
 // value is the text of a column's value for a number; every seventh that may be is NULL.
 func (t *chanceTable) value(column chanceColumn, n int) string {
+	if column.typ == "next" {
+		return "default"
+	}
 	if column.name == "parent" || n%7 == 0 && !slices.Contains(t.key, column.name) {
 		return "null"
 	}
@@ -223,6 +231,8 @@ func (c *chance) change() string {
 		return "update " + t.from() + " set parent = null where " + t.at(id)
 	case slices.Contains(t.key, column.name):
 		return fmt.Sprintf("update %s set %s = %s where %s", t.from(), migration.Quote(column.name), t.value(column, 1+c.IntN(80)), t.at(id))
+	case column.typ == "next":
+		return fmt.Sprintf("update %s set n = %d where %s", t.from(), n, t.at(id))
 	}
 	return fmt.Sprintf("update %s set %s = %s where %s", t.from(), migration.Quote(column.name), t.value(column, n), t.at(id))
 }
@@ -363,6 +373,9 @@ func (t *chanceTable) promised() string {
 		value := migration.Quote(column.name)
 		if set, ok := t.set[column.name]; ok {
 			value = "(" + set + ")"
+		}
+		if set, ok := t.set["n"]; ok && column.typ == "next" {
+			value = "((" + set + ") + 1)"
 		}
 		outputs = append(outputs, value+"::text")
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,7 +25,10 @@ func TestSeparateServiceWorkerAndStart(t *testing.T) {
 		id := lastWord(out, "pgdts/shop/")
 		require.NotEmpty(t, id, out)
 
-		code, _, errs = s.run("cutover", id)
+		require.Eventually(t, func() bool { // a service that has just begun may be slow to answer
+			code, _, errs = s.run("cutover", id)
+			return !strings.Contains(errs, "deadline exceeded")
+		}, time.Minute, 100*time.Millisecond)
 		require.NotEqual(t, 0, code)
 		require.Contains(t, errs, "incremental", "refused before incremental, and says when")
 

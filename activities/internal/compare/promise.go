@@ -1,6 +1,8 @@
 package compare
 
 import (
+	"slices"
+
 	"github.com/pgdts/pgdts/activities/internal/catalog"
 	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -74,5 +76,23 @@ func asItIs(t mapping.Table) bool {
 			return false
 		}
 	}
-	return true
+	renamed := slices.ContainsFunc(t.Computed, func(c mapping.Column) bool { return c.Name != c.Source })
+	return !renamed && len(columns)+len(t.Computed) == len(t.Columns)
+}
+
+// computed are the generated columns that must agree: not where a transformation changes what they may be computed from.
+func computed(t mapping.Table) []mapping.Column {
+	if slices.ContainsFunc(t.Into, func(c mapping.Column) bool { return c.Set != "" }) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(t.Computed), func(c mapping.Column) bool {
+		column, _ := t.Column(c.Source)
+		return inexact(column)
+	})
+}
+
+// inexact values are computed from, and to, floating-point ones: their last digit depends on the machine's mathematical
+// library.
+func inexact(column catalog.Column) bool {
+	return column.Generated && (column.BaseOID == float4OID || column.BaseOID == float8OID)
 }

@@ -51,15 +51,13 @@ func sides(t mapping.Table, s shape) (source, target rows) {
 	return source, target
 }
 
-// wholeValues are all columns of a table, but generated ones of floating-point types, whose last digit depends on the
-// machine's mathematical library.
+// wholeValues are all columns of a table that must agree.
 func wholeValues(t mapping.Table) []value {
 	var values []value
 	for _, column := range t.Columns {
-		if column.Generated && (column.BaseOID == float4OID || column.BaseOID == float8OID) {
-			continue
+		if !inexact(column) {
+			values = append(values, value{"r." + migration.Quote(column.Name), column.BaseOID})
 		}
-		values = append(values, value{"r." + migration.Quote(column.Name), column.BaseOID})
 	}
 	return values
 }
@@ -71,6 +69,10 @@ func sourceRows(t mapping.Table, s shape) rows {
 		if !column.Stamp {
 			r.values = append(r.values, s.taken(t, column))
 		}
+	}
+	for _, column := range computed(t) {
+		from, _ := t.Column(column.Source)
+		r.values = append(r.values, value{"r." + migration.Quote(column.Source), from.BaseOID})
 	}
 	return r
 }
@@ -96,6 +98,10 @@ func targetRows(t mapping.Table, s shape) rows {
 		if !column.Stamp {
 			r.values = append(r.values, s.given(t, column))
 		}
+	}
+	for _, column := range computed(t) {
+		from, _ := t.Column(column.Source)
+		r.values = append(r.values, value{"r." + migration.Quote(column.Name), from.BaseOID})
 	}
 	return r
 }

@@ -69,8 +69,8 @@ func (r *resolver) chooseColumn(e *entry, column catalog.Column) columnChoice {
 		policy = migration.CaseSource
 	}
 	c := columnChoice{kept: true, name: fold(column.Name, policy)}
-	if column.Generated {
-		c.name = column.Name
+	if column.Generated && !r.spec.Has(migration.TypeSchema) {
+		c.name = column.Name // the target has it already, and nobody writes it
 	}
 	if e == nil || e.Columns.IsZero() {
 		return c
@@ -145,30 +145,31 @@ func (r *resolver) decidesColumn(t *Table, column string) bool {
 // columns fills what is written on the target with the columns that are kept.
 func (r *resolver) columns(t *Table, c *choice) {
 	choices, above := r.columnsOf(&t.Table), r.above(&t.Table)
-	t.Into = make([]Column, 0, len(t.Columns))
+	t.Into, t.Computed = make([]Column, 0, len(t.Columns)), nil
 	taken := make(map[string]string, len(t.Columns)) // name on the target → on the source
-	for _, column := range t.Columns {
-		if column.Generated && r.spec.Has(migration.TypeSchema) {
-			taken[column.Name] = column.Name
-		}
-	}
 	for i, column := range t.Columns {
 		chosen := choices[i]
 		_, given := above[column.Name]
-		switch {
-		case column.Generated:
-			if !given {
-				r.generatedColumn(t, column, chosen)
+		if column.Generated && !r.spec.Has(migration.TypeSchema) {
+			if !given && chosen.name != column.Name {
+				r.problem(KindColumns, t.Name.String(), "rename it on the target",
+					"column %s of %s is generated, and its table is not made here", column.Name, t.Name)
 			}
+			t.Computed = append(t.Computed, Column{Name: column.Name, Source: column.Name})
 			continue
-		case !chosen.kept:
-			if !given && column.NotNull && !column.HasDefault && !slices.Contains(t.Key, column.Name) {
+		}
+		if !chosen.kept {
+			if !given && column.NotNull && !column.HasDefault && !column.Generated && !slices.Contains(t.Key, column.Name) {
 				r.problem(KindColumns, t.Name.String(), "take the column into the columns of the table again",
 					"column %s of %s cannot be left out: it is NOT NULL and has no default", column.Name, t.Name)
 			}
 			continue
 		}
-		t.Into = append(t.Into, Column{Name: chosen.name, Source: column.Name})
+		if as := (Column{Name: chosen.name, Source: column.Name}); column.Generated {
+			t.Computed = append(t.Computed, as)
+		} else {
+			t.Into = append(t.Into, as)
+		}
 		if !given && chosen.name != column.Name {
 			r.mustBeName(KindColumns, t.Name.String()+"."+column.Name, chosen.name)
 		}
@@ -183,19 +184,6 @@ func (r *resolver) columns(t *Table, c *choice) {
 	}
 	if c.entry != nil && c.entry == c.own {
 		r.leftOutRenames(t, c)
-	}
-}
-
-// generatedColumn: the server that has the table computes it, under the name that the table was made with.
-func (r *resolver) generatedColumn(t *Table, column catalog.Column, chosen columnChoice) {
-	switch {
-	case chosen.name != column.Name:
-		r.problem(KindColumns, t.Name.String(), "rename it on the target after the migration",
-			"column %s of %s is generated, and cannot be renamed", column.Name, t.Name)
-	case !chosen.kept && r.spec.Has(migration.TypeSchema):
-		r.alert(KindColumns, t.Name.String(), "leave out the columns that it is computed from, or drop it on the target",
-			"column %s of %s is generated: the target computes it, unless a column that it is computed from is left out",
-			column.Name, t.Name)
 	}
 }
 

@@ -40,6 +40,9 @@ func (s *Selection) Meet(ctx context.Context, target *pgx.Conn, spec migration.S
 		found, exists := there[t.Target]
 		t.Existing = exists && found.isTable() && !made[t.Target]
 		t.Keep = t.Existing && spec.Conflict == migration.ConflictIgnore
+		if t.Existing {
+			t.Computed = nil // its server computes what its own columns say
+		}
 		switch {
 		case t.Existing && (t.Keep || !spec.Has(migration.TypeSchema)):
 			m.compare(t, found)

@@ -153,9 +153,9 @@ join pg_class p on p.oid = h.inhparent
 join pg_namespace n on n.oid = p.relnamespace
 order by 1, 5, 2`
 
-// readParents finds selected tables whose parents are not.
+// readParents finds selected tables whose parents are not, or not with all rows.
 func (r *resolver) readParents(ctx context.Context, source *pgx.Conn) error {
-	if len(r.selection.Tables) == len(r.tables) {
+	if len(r.selection.Tables) == len(r.tables) && !slices.ContainsFunc(r.selection.Tables, Table.Filtered) {
 		return nil
 	}
 	links, err := ask[link](ctx, source, readLinks, pgx.RowToStructByPos)
@@ -164,8 +164,15 @@ func (r *resolver) readParents(ctx context.Context, source *pgx.Conn) error {
 	}
 	for _, l := range links {
 		child, selected := r.selection.Table(l.Child)
-		if _, there := r.selection.Table(l.Parent); selected && !there {
+		parent, there := r.selection.Table(l.Parent)
+		switch {
+		case selected && !there:
 			r.lacksParent(child, l)
+		case selected && l.Constraint != "" && parent.Filtered() && r.spec.Has(migration.TypeSchema):
+			r.alert(KindParents, child.Name.String(), "filter "+child.Name.String()+" alike, so that no row refers to one that is left out; or, on the source, alter table "+
+				child.Name.SQL()+" drop constraint "+migration.Quote(l.Constraint)+";",
+				"table %s refers to %s by foreign key %s, and rows of %s are left out: one that is referred to keeps the key from being created",
+				child.Name, parent.Name, l.Constraint, parent.Name)
 		}
 	}
 	return nil

@@ -356,14 +356,18 @@ var choosing = []scenario{
 	}}, `
 shop.orders (id, note → sum)
 ! columns: column state of shop.orders cannot be left out: it is NOT NULL and has no default
-! columns: columns sum and note of shop.orders would both be called sum
-! columns: column sum of shop.orders is generated, and cannot be renamed
 ! columns: column n of shop.orders is renamed and left out by objects[0]`},
-	{"a generated column stays unless what it is computed from goes", `shop.orders: id* note~ sum=`, migration.Spec{
-		Objects: []migration.Object{table("shop.orders", columns(migration.Columns{Exclude: []string{"sum"}}))},
+	{"two columns of one name, one of them generated", `shop.orders: id* note~ sum=`, migration.Spec{
+		Objects: []migration.Object{table("shop.orders", columns(migration.Columns{Rename: map[string]string{"note": "sum"}}))},
+	}, `
+shop.orders (id, note → sum)
+! columns: columns note and sum of shop.orders would both be called sum`},
+	{"a generated column of a table that is not made here", `shop.orders: id* note~ sum=`, migration.Spec{
+		Types:   []migration.Type{migration.TypeFull},
+		Objects: []migration.Object{table("shop.orders", columns(migration.Columns{Rename: map[string]string{"sum": "total"}}))},
 	}, `
 shop.orders
-? columns: column sum of shop.orders is generated: the target computes it, unless a column that it is computed from is left out`},
+! columns: column sum of shop.orders is generated, and its table is not made here`},
 	{"no column is left", `shop.audit: at line~`, migration.Spec{
 		Objects: []migration.Object{table("shop.audit", columns(migration.Columns{Exclude: []string{"*"}}))},
 	}, `

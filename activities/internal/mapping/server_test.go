@@ -152,6 +152,20 @@ func TestViewsAreMeantWithTheirSchema(t *testing.T) {
 	require.False(t, s.Everything)
 }
 
+func TestParentThatIsFilteredMayBreakItsChildsKey(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Database(t, pgtest.Shared(t))
+	db.Exec(t, shopSQL)
+	filtered := migration.Spec{Transform: []migration.Transform{{Tables: []string{"Shop.Orders"}, DropIf: "id > 5"}}}
+	_, problems := read(t, db, filtered)
+	mustTell(t, `
+? parents: table Shop.Lines refers to Shop.Orders by foreign key Lines_order_fkey, and rows of Shop.Orders are left out: one that is referred to keeps the key from being created`,
+		told(Selection{}, problems))
+	filtered.Objects = []migration.Object{table("Shop.Orders")}
+	_, problems = read(t, db, filtered)
+	require.Empty(t, problems, "the child is not migrated")
+}
+
 func TestChildIsNotSelectedWithoutItsParent(t *testing.T) {
 	t.Parallel()
 	for _, major := range []int{10, 15} {

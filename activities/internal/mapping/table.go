@@ -14,6 +14,8 @@ type Table struct {
 	Target migration.TableName `json:"target"`
 	// Into are the columns that are written on the target: the source's in their order, then added ones by name.
 	Into []Column `json:"into"`
+	// Computed are the generated columns that come along with the schema, which the target's server writes by itself.
+	Computed []Column `json:"computed,omitempty"`
 	// TargetKey are the columns of the target by which a row is found: those of Key under their names there, in their
 	// order, then the ones that tell the sources of a merge apart. Empty where Key is.
 	TargetKey []string `json:"targetKey,omitempty"`
@@ -52,8 +54,12 @@ type Column struct {
 // Whole is a table that is migrated as it is, under its own name.
 func Whole(table catalog.Table) Table {
 	t := Table{Table: table, Target: table.Name, TargetKey: slices.Clone(table.Key), WithoutKey: migration.InsertOnly}
-	for _, column := range table.DataColumns() {
-		t.Into = append(t.Into, Column{Name: column.Name, Source: column.Name})
+	for _, column := range table.Columns {
+		if as := (Column{Name: column.Name, Source: column.Name}); column.Generated {
+			t.Computed = append(t.Computed, as)
+		} else {
+			t.Into = append(t.Into, as)
+		}
 	}
 	return t
 }

@@ -26,11 +26,10 @@ type renaming struct{ from, to string }
 
 func (c columnChanges) changed() bool { return len(c.left)+len(c.renamed) > 0 }
 
-// columnsOf compares a table's columns with those that are written on the target. Generated columns are written by the
-// server alone.
+// columnsOf compares a table's columns with those that the target gets.
 func columnsOf(table mapping.Table) columnChanges {
 	into := map[string]string{}
-	for _, column := range table.Into {
+	for _, column := range slices.Concat(table.Into, table.Computed) {
 		if column.Source != "" {
 			into[column.Source] = column.Name
 		}
@@ -39,7 +38,6 @@ func columnsOf(table mapping.Table) columnChanges {
 	for _, column := range table.Columns {
 		target, kept := into[column.Name]
 		switch {
-		case column.Generated:
 		case !kept:
 			c.left = append(c.left, column.Name)
 		case target != column.Name:

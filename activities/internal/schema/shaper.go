@@ -141,7 +141,7 @@ func (s *shaper) addShape(table mapping.Table, tables map[uint32]mapping.Table) 
 	}
 	var renamed []renaming
 	for _, r := range columnsOf(table).renamed {
-		if !inherited[r.from] {
+		if !inherited[r.from] && !s.leftOut[table.OID][r.from] {
 			renamed = append(renamed, r)
 		}
 	}

@@ -97,17 +97,24 @@ func (r *renamer) settle(query protoreflect.Message) {
 	}
 }
 
-// taken reports whether a name would mean something else around or inside a query.
+// taken reports whether a name would mean something else around or inside a query. The statement's own table, which a
+// query cannot give an alias, is known by its new name.
 func (r *renamer) taken(name string) bool {
-	return name == "new" || name == "old" || name == "excluded" || r.visible(name)
+	own := r.subject.Name != "" && r.names.Relation(r.subject).Name == name
+	return name == "new" || name == "old" || name == "excluded" || own || r.visible(name)
 }
 
-// only reports whether a query uses a table's name in front of columns only, and nothing below it goes by the new one.
+// only reports whether a query uses a table's name in front of columns only, and nothing in it goes by the new one: no
+// table, before or after, no alias, and nothing in front of a column, such as a function's name before its parameter.
 func (r *renamer) only(node protoreflect.Message, name, to string) bool {
 	plain := func(text string) string { text, _ = r.text.plain(text); return text }
 	switch n := node.Interface().(type) {
 	case *pg.ColumnRef: // a whole row, unless a column is called so
-		if list := parts(n.GetFields()); len(n.GetFields()) == 1 && len(list) == 1 && plain(*list[0]) == name {
+		list := parts(n.GetFields())
+		if len(n.GetFields()) == 1 && len(list) == 1 && plain(*list[0]) == name {
+			return false
+		}
+		if len(n.GetFields()) == 2 && len(list) > 0 && plain(*list[0]) == to {
 			return false
 		}
 	case *pg.RangeVar:
@@ -115,7 +122,7 @@ func (r *renamer) only(node protoreflect.Message, name, to string) bool {
 		if table.Schema == "" && table.Name == name { // what FOR UPDATE OF names
 			return false
 		}
-		if n.GetAlias() == nil && table.Name != name && r.names.Relation(table).Name == to {
+		if n.GetAlias() == nil && table.Name != name && (table.Name == to || r.names.Relation(table).Name == to) {
 			return false
 		}
 	case *pg.Alias:
