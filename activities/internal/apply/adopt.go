@@ -27,6 +27,7 @@ func (a *Applier) table(ctx context.Context, relation *wal.Relation) (*table, er
 		return nil, err
 	}
 	a.tables[relation.ID] = t
+	a.share()
 	return t, nil
 }
 

@@ -71,7 +71,7 @@ func New(ctx context.Context, config Config) (*Applier, error) {
 		return nil, err
 	}
 	a := &Applier{config: config, conn: conn, pipe: newPipeline(conn), tables: map[uint32]*table{}, bands: map[*table]bool{}, types: map[typeKey]string{}}
-	a.walk = walk{executor: a, folds: map[*table]*fold{}}
+	a.walk = walk{executor: a, folds: map[*table]*fold{}, owners: map[ownedKey]*fold{}}
 	if err := a.open(ctx); err != nil {
 		pg.Close(conn)
 		return nil, config.Target.Fault("begin to apply", "", err)
@@ -115,6 +115,7 @@ func (a *Applier) open(ctx context.Context) error {
 			a.bands[t] = true
 		}
 	}
+	a.share()
 	if err := a.readMarks(ctx); err != nil {
 		return err
 	}
@@ -126,13 +127,15 @@ func (a *Applier) open(ctx context.Context) error {
 // newTable closes the band only where the ledger says so and the position agrees.
 func (a *Applier) newTable(p ledger.Table) *table {
 	fromNow := a.config.Spec.FromNow()
-	return &table{
+	t := &table{
 		id: a.config.Lane.ID, planned: p, relid: p.OID, target: p.Target, converges: fromNow || !p.Plain(), fromNow: fromNow,
-		snapshots: snapshots{
-			closed: p.Stage == migration.StageExact && a.position >= p.High,
-			smin:   p.Smin, smax: p.Smax, extra: p.Extra, high: p.High,
-		},
+		snapshots: snapshots{smin: p.Smin, smax: p.Smax, extra: p.Extra, high: p.High},
 	}
+	if p.Stage == migration.StageExact {
+		t.close()
+		t.closed, t.extra = a.position >= p.High, p.Extra
+	}
+	return t
 }
 
 // Position is the end of what is durable on the target.

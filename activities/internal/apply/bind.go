@@ -275,6 +275,7 @@ func (t *table) lay(there *counterpart) error {
 		t.found = append(t.found, i)
 		t.alwaysK = t.alwaysK || t.columns[i].always
 	}
+	t.sorted = slices.SortedFunc(slices.Values(t.found), func(a, b int) int { return strings.Compare(t.columns[a].name, t.columns[b].name) })
 	for i := range t.columns {
 		if t.columns[i].always && !slices.Contains(t.found, i) {
 			t.fixed = append(t.fixed, i)

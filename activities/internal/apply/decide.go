@@ -56,6 +56,13 @@ func (s *snapshots) pass(position migration.LSN) bool {
 	if s.closed || position < s.high {
 		return false
 	}
-	s.closed, s.extra = true, nil
+	s.close()
 	return true
+}
+
+// close forgets the snapshots. A band that is opened again is that of a row that was read again: of the copy's snapshots,
+// which may be so old by then that transaction ids have gone round, nothing may be asked any more.
+func (s *snapshots) close() {
+	s.closed, s.extra = true, nil
+	s.smin, s.smax = migration.Snapshot{}, migration.Snapshot{}
 }

@@ -19,6 +19,8 @@ type table struct {
 	converges bool // for ever: the target differs on purpose, or nobody knows its rows
 	fromNow   bool // nobody knows its rows
 	marked    bool // the copy kept rows of the target and marked their keys
+	meets     bool // other tables are written into the same one, and may have had a row's key before
+	blind     bool // it meets others, and texts of the keys do not tell which are the same
 
 	// bound is the description that the columns below follow; another one is checked before its changes are applied.
 	bound *wal.Relation
@@ -43,6 +45,7 @@ type layout struct {
 	key     []int    // positions of the source's key in given: by it changes fold
 	norms   []keyForm
 	found   []int // positions of the target's key in columns: by it rows are found
+	sorted  []int // found, by name
 	serial  bool  // no text tells whether two keys are equal: nothing folds
 	loose   bool  // equal keys may have different texts, so that the text is written too
 	fixed   []int // identity columns GENERATED ALWAYS beside the key: they can be inserted, never set

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgdts/pgdts/activities/internal/wal"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -36,16 +38,20 @@ func (a *Applier) truncate(ctx context.Context, tx *wal.Transaction, relations [
 		if err := a.walk.flushTable(ctx, t); err != nil {
 			return err
 		}
-		if t.planned.Keep || t.planned.Merged {
-			if err := a.withdraw(ctx, tx, t, relation, relations); err != nil {
-				return err
-			}
-			continue
-		}
-		if t.planned.Existing { // it may be partitioned there, unlike on the source
+		if t.planned.Existing || t.planned.Merged { // it may be partitioned there, unlike on the source
 			if err := a.bind(ctx, t, relation); err != nil {
 				return err
 			}
+		}
+		shared, err := a.shares(ctx, t, relations)
+		if err != nil {
+			return err
+		}
+		if t.planned.Keep || t.planned.Merged || shared {
+			if err := a.withdraw(ctx, tx, t, shared); err != nil {
+				return err
+			}
+			continue
 		}
 		emptied = append(emptied, t)
 	}
@@ -57,10 +63,7 @@ func (a *Applier) truncate(ctx context.Context, tx *wal.Transaction, relations [
 
 // withdraw takes a table's rows out of a table of the target that holds others: those of a source of a merge can be told
 // apart by the constants in their key. Where they cannot, a person must decide.
-func (a *Applier) withdraw(ctx context.Context, tx *wal.Transaction, t *table, relation *wal.Relation, listed []*wal.Relation) error {
-	if err := a.bind(ctx, t, relation); err != nil {
-		return err
-	}
+func (a *Applier) withdraw(ctx context.Context, tx *wal.Transaction, t *table, shared bool) error {
 	if err := a.pipe.flush(ctx); err != nil {
 		return err
 	}
@@ -72,7 +75,7 @@ func (a *Applier) withdraw(ctx context.Context, tx *wal.Transaction, t *table, r
 			terms = append(terms, fmt.Sprintf("t.%s %s %s", migration.Quote(c.name), c.equal, t.value(after, i)))
 		}
 	}
-	if len(constant) > 0 && !t.planned.Keep && !a.shares(t, listed) {
+	if len(constant) > 0 && !t.planned.Keep && !shared {
 		a.pipe.plain(ctx, fmt.Sprintf("delete from %s as t using (select) as x%s where %s", t.only(), t.evaluate(after, constant, false),
 			strings.Join(terms, " and ")))
 		a.pipe.ledger(ctx, a.config.Lane.AddTruncate(t.relid))
@@ -99,27 +102,39 @@ select exists (
       and (n.nspname, c.relname) in (select * from unnest($1::text[], $2::text[]))
       and (m.nspname, r.relname) not in (select * from unnest($1::text[], $2::text[])))`
 
-// shares reports whether a table that was not truncated with it has the same constants in its key: another partition.
-func (a *Applier) shares(t *table, listed []*wal.Relation) bool {
+// readBelow lists the partitions below a table.
+const readBelow = `
+with recursive below as (
+    select i.inhrelid as oid from pg_inherits i where i.inhparent = to_regclass($1)
+    union all
+    select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid
+)
+select n.nspname::text, c.relname::text from below b join pg_class c on c.oid = b.oid join pg_namespace n on n.oid = c.relnamespace`
+
+// shares reports whether the target's table holds rows of a table that was not truncated with it, and that nothing in the
+// key tells apart: another partition, where the trees are not the same, or a source of a merge.
+func (a *Applier) shares(ctx context.Context, t *table, listed []*wal.Relation) (bool, error) {
+	there := map[migration.TableName]bool{t.target: true}
+	if t.whole {
+		if err := a.pipe.flush(ctx); err != nil {
+			return false, err
+		}
+		rows, err := a.conn.Query(ctx, readBelow, t.target.SQL())
+		if err != nil {
+			return false, err
+		}
+		var name migration.TableName
+		if _, err := pgx.ForEachRow(rows, []any{&name.Schema, &name.Name}, func() error { there[name] = true; return nil }); err != nil {
+			return false, err
+		}
+	}
 	for relid, other := range a.tables {
 		truncated := slices.ContainsFunc(listed, func(r *wal.Relation) bool { return r.ID == relid })
-		if other != t && other.target == t.target && !truncated && other.planned.Mode != migration.ModeRoot &&
-			slices.Equal(other.constants(), t.constants()) {
-			return true
+		if other != t && there[other.target] && !truncated && !other.root() && !t.apart(other) {
+			return true, nil
 		}
 	}
-	return false
-}
-
-// constants are the expressions in the target's key that read nothing.
-func (t *table) constants() []string {
-	var all []string
-	for _, c := range t.planned.Into {
-		if c.Set != "" && len(c.Reads) == 0 && slices.Contains(t.planned.TargetKey, c.Name) {
-			all = append(all, c.Name+" = "+c.Set)
-		}
-	}
-	return all
+	return false, nil
 }
 
 var errTruncated = errors.New("the source has truncated it, and its table on the target holds rows of others, which nothing tells apart")

@@ -20,12 +20,16 @@ type walk struct {
 	executor
 	single bool // nothing folds, not even insertions in a row
 	folds  map[*table]*fold
-	order  []*fold // in use
+	order  []*fold            // in use
+	owners map[ownedKey]*fold // of tables that meet: the last that has gathered something about a key
 }
 
 // event takes one change. An error of the executor may belong to an earlier change.
 func (w *walk) event(ctx context.Context, tx *wal.Transaction, t *table, e event) error {
 	f := w.fold(t)
+	if err := w.giveWay(ctx, f, &e); err != nil {
+		return err
+	}
 	if e.band && e.moved && e.partial && !e.inPlace() {
 		return w.moveInBand(ctx, tx, f, e)
 	}
@@ -75,6 +79,7 @@ func (w *walk) flush(ctx context.Context) error {
 		f.listed = false
 	}
 	w.order = w.order[:0]
+	clear(w.owners)
 	return nil
 }
 
@@ -96,4 +101,5 @@ func (w *walk) reset() {
 		f.listed = false
 	}
 	w.order = w.order[:0]
+	clear(w.owners)
 }

@@ -284,7 +284,7 @@ where migration = $1 and relid = $2 and finisher = $3 and stage = 'copied'`
 // FinishTable moves a table whose key and indexes are built on to StageBand; to StageExact a root, which has no rows, and
 // where no changes follow every table. A table of one snapshot has an empty band, but it is in it until the stream has
 // passed the snapshot: only then may the applier stop asking whether the copy saw a transaction. It fails by ErrEpoch when
-// the table is to be copied again.
+// the table is to be copied again, or has been since: then somebody else may be finishing it, or has done so.
 func FinishTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32, streamed bool) error {
 	if _, err := tx.Exec(ctx, "set local synchronous_commit = on"); err != nil {
 		return err
@@ -298,7 +298,7 @@ func FinishTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32, stream
 	switch {
 	case err != nil:
 		return err
-	case planned:
+	case planned || !streamed: // who was fenced was refused by Guard
 		return ErrEpoch
 	}
 	return migration.Faultf(migration.FaultFenced, "finish table", "", "another lane has taken it over")
