@@ -18,7 +18,8 @@ type Item struct {
 	Side      Side      `json:"side,omitempty"`
 	State     ItemState `json:"state"`
 	Found     string    `json:"found"`
-	Fix       string    `json:"fix,omitempty"` // the exact SQL or parameter
+	Fix       string    `json:"fix,omitempty"`     // the exact SQL or parameter; SQL is for psql as it stands, remarks behind --
+	Restart   bool      `json:"restart,omitempty"` // the fix takes a restart of the server
 	Ignorable bool      `json:"ignorable"`
 	Ignored   bool      `json:"ignored,omitempty"`
 }

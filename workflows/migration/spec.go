@@ -36,12 +36,17 @@ type Spec struct {
 	Cutover    Cutover           `json:"cutover"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	TaskQueue  string            `json:"taskQueue,omitempty"`
+	Throttle   Throttle          `json:"throttle,omitzero"`
+	Class      Class             `json:"class,omitempty"`
 }
 
 // Endpoint is one database. Either a URI or fields or the name of a connection that the worker knows.
 type Endpoint struct {
 	// URI without a password: postgres://user@host:port/database?parameters. Several hosts are allowed.
-	URI      string `json:"uri,omitempty"`
+	URI string `json:"uri,omitempty"`
+	// Connection is the name of a connection that the worker knows; then nothing else is set.
+	Connection string `json:"connection,omitempty"`
+
 	Host     string `json:"host,omitempty"`
 	Port     int    `json:"port,omitempty"` // 0 = libpq's default
 	Database string `json:"database,omitempty"`
@@ -51,10 +56,12 @@ type Endpoint struct {
 	SSL          *SSL       `json:"ssl,omitempty"`
 }
 
-// SecretRef names an environment variable or a file of the worker, which holds the secret.
+// SecretRef names an environment variable or a file of the worker, which holds the secret, or a command that prints it.
 type SecretRef struct {
 	Env  string `json:"env,omitempty"`
 	File string `json:"file,omitempty"`
+	// Command is a program and its arguments, without a shell. Only a worker's own connections may have one.
+	Command []string `json:"command,omitempty"`
 }
 
 // SSL is libpq's sslmode with the files it needs.
@@ -63,6 +70,8 @@ type SSL struct {
 	CA   string `json:"ca,omitempty"`
 	Cert string `json:"cert,omitempty"`
 	Key  string `json:"key,omitempty"`
+	// KeyPasswordFrom is where the password of an encrypted key is found.
+	KeyPasswordFrom *SecretRef `json:"keyPasswordFrom,omitempty"`
 }
 
 // Address is user@host:port/database as far as the definition says it: the identity of an endpoint, for ids and

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/activities/internal/throttle"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -15,7 +16,8 @@ import (
 type Config struct {
 	Spec           migration.Spec
 	Source, Target *pg.Server
-	Log            *zap.Logger // nil: silent
+	Log            *zap.Logger   // nil: silent
+	Gate           throttle.Gate // nil: open
 
 	// ChunkBytes is how much of a table, TOAST included, one transaction copies. Default 64 MB, ceiling 256 MB: a chunk
 	// is what a killed worker loses, and while it runs the table's lock lets no ALTER TABLE pass.
@@ -40,6 +42,9 @@ const chunkBytesMax = 256 << 20
 func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.Gate == nil {
+		c.Gate = throttle.Open
 	}
 	fill(&c.ChunkBytes, 64<<20)
 	fill(&c.ChunksMax, 4096)
