@@ -4,10 +4,12 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Flags for bench-copy and bench-cdc, such as --scale=20 --rows=500000 --rounds=1.
+BENCHFLAGS ?=
 # More flags for go test, such as -run or -short.
 TESTFLAGS ?=
 
-.PHONY: help build temporal postgres test test-race check format record demo clean
+.PHONY: help build temporal postgres test test-race check format record bench-copy demo bench-cdc clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,8 +52,14 @@ bin/tools/built: tests/tools/go.mod tests/tools/go.sum
 	cd tests/tools && go build -o ../../bin/tools/ tool
 	@touch $@
 
+bench-copy: build temporal postgres ## Measure the full copy against psql, pg_dump and pgcopydb (BENCHFLAGS=--scale=20 for less)
+	go run ./tests/bench/copy --json bin/bench-copy.json $(BENCHFLAGS)
+
 demo: build temporal postgres ## Migrate a live database on this machine (KEEP=1 leaves it running, KILL=1 kills pgdts on the way)
 	KEEP="$(KEEP)" KILL="$(KILL)" go run ./tests/demo
+
+bench-cdc: postgres ## Measure the replay of changes against pg_recvlogical, a subscription and pgcopydb (BENCHFLAGS)
+	go run ./activities/internal/follow/benchcdc $(BENCHFLAGS)
 
 clean: ## Remove what make has built
 	rm -rf bin

@@ -23,6 +23,7 @@ const beatInterval = 2 * time.Second
 func attempt[Out any](ctx context.Context, a *Activities, name string, in step.In, work func(context.Context, *session) (Out, error)) (Out, error) {
 	var zero Out
 	pulse := newPulse(name, a.Observe)
+	pulse.last.Migration = in.Spec.ID
 	session, err := a.session(name, in, pulse.report)
 	if err != nil {
 		return zero, pulse.translate(ctx, err)
@@ -36,7 +37,10 @@ func attempt[Out any](ctx context.Context, a *Activities, name string, in step.I
 	out, err := work(working, session)
 	close(done)
 	background.Wait()
-	if err == nil {
+	// A stream ends without an error when it is cancelled. If the worker did that, its goal is not reached, and the workflow
+	// would go on as if it were: to a cutover that nobody ordered.
+	cutShort := working.Err() != nil && ctx.Err() == nil
+	if err == nil && !cutShort {
 		return out, nil
 	}
 	err = pulse.translate(ctx, err)
@@ -62,6 +66,7 @@ type pulse struct {
 	last     migration.Beat
 	caughtUp time.Time // since when the stream's latency has been below a second
 	observe  func(migration.Beat)
+	window   window
 }
 
 func newPulse(name string, observe func(migration.Beat)) *pulse {
@@ -71,8 +76,9 @@ func newPulse(name string, observe func(migration.Beat)) *pulse {
 func (p *pulse) report(beat migration.Beat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	beat.Step = p.last.Step
+	beat.Step, beat.Migration = p.last.Step, p.last.Migration
 	beat.At = time.Now()
+	beat.Rates = p.window.rates(beat)
 	if p.first == nil {
 		p.first = &beat
 	}

@@ -133,7 +133,12 @@ func plan(ctx context.Context, s *session) (step.PlanOut, error) {
 	if err != nil {
 		return step.PlanOut{}, err
 	}
-	planned, err := bulk.Plan(ctx, s.bulk(), lane, s.report)
+	config, leave, err := s.gated(ctx)
+	if err != nil {
+		return step.PlanOut{}, err
+	}
+	defer leave()
+	planned, err := bulk.Plan(ctx, config, lane, s.report)
 	return step.PlanOut{
 		Tables: planned.Tables, Chunks: planned.Chunks, Rows: planned.Rows, Bytes: planned.Bytes, Lanes: planned.Lanes,
 	}, err
@@ -161,6 +166,15 @@ func copyLane(ctx context.Context, s *session, number int) (step.CopyOut, error)
 	}
 	creator := schema.NewCreator(s.schemaIn(lane))
 	defer creator.Close()
-	copied, err := bulk.Run(ctx, s.bulk(), lane, creator, s.report)
-	return step.CopyOut{Chunks: copied.Chunks, Rows: copied.Rows, Bytes: copied.Bytes}, err
+	config, leave, err := s.gated(ctx)
+	if err != nil {
+		return step.CopyOut{}, err
+	}
+	defer leave()
+	copied, err := bulk.Run(ctx, config, lane, creator, s.report)
+	out := step.CopyOut{Chunks: copied.Chunks, Rows: copied.Rows, Bytes: copied.Bytes}
+	if err == nil {
+		out.All, err = s.copied(ctx)
+	}
+	return out, err
 }

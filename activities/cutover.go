@@ -21,6 +21,12 @@ func (s *session) cutover() cutover.Config {
 func cutOver(ctx context.Context, s *session, skip []string) (step.CutoverOut, error) {
 	config := s.cutover()
 	config.Skip = skip
+	gate, leave, err := s.gates.Enter(ctx, s.target, s.Spec.ID, migration.TypeIncremental, s.logger)
+	if err != nil {
+		return step.CutoverOut{}, err
+	}
+	defer leave()
+	config.Gate = gate
 	evidence, err := cutover.Run(ctx, config)
 	out := step.CutoverOut{
 		Opened: evidence.Opened, WriteBlocked: evidence.WriteBlocked, Verified: evidence.Verified,

@@ -79,6 +79,9 @@ func (s *session) acquire(ctx context.Context, l ledger.Ledger) error {
 	if err := l.Acquire(ctx, s.Run, s.Spec); err != nil {
 		return s.target.Fault("take the lease on", string(s.Spec.ID), err)
 	}
+	if err := l.SetThrottle(ctx, s.Spec.Throttle); err != nil {
+		return s.target.Fault("record the rates of", string(s.Spec.ID), err)
+	}
 	replica, err := pg.TryReplicaRole(ctx, l.Conn)
 	if err != nil {
 		return s.target.Fault("probe session_replication_role", "", err)

@@ -8,12 +8,13 @@ import (
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/activities/internal/throttle"
 	"github.com/pgdts/pgdts/workflows/migration"
 	"github.com/pgdts/pgdts/workflows/step"
 )
 
-// Secrets are passwords that a person typed into a definition for `run`, by side. They never leave the process.
-type Secrets = map[migration.Side]string
+// Secrets are what this process knows beside a definition. They never leave it.
+type Secrets = *migration.Secrets
 
 // Activities holds what all steps share on this worker.
 type Activities struct {
@@ -21,6 +22,8 @@ type Activities struct {
 	Secrets Secrets
 	// Observe, if set, sees every report of every step on this worker at once, before Temporal throttles it.
 	Observe func(migration.Beat)
+
+	gates throttle.Shared
 }
 
 // session is one attempt at a step.
@@ -29,9 +32,15 @@ type session struct {
 	source, target *pg.Server
 	logger         *zap.Logger
 	report         func(migration.Beat)
+	gates          *throttle.Shared
 }
 
 func (a *Activities) session(name string, in step.In, report func(migration.Beat)) (*session, error) {
+	if a.Secrets != nil && a.Secrets.Foreign {
+		if err := in.Spec.Portable(); err != nil {
+			return nil, migration.NewFault(migration.FaultInvalid, "read", "definition", err, "")
+		}
+	}
 	source, err := pg.NewServer(migration.Source, in.Spec.Source, a.Secrets)
 	if err != nil {
 		return nil, err
@@ -41,7 +50,7 @@ func (a *Activities) session(name string, in step.In, report func(migration.Beat
 		return nil, err
 	}
 	logger := a.Logger.With(zap.String(migration.KeyMigration, string(in.Spec.ID)), zap.String(migration.KeyStep, name))
-	return &session{In: in, source: source, target: target, logger: logger, report: report}, nil
+	return &session{In: in, source: source, target: target, logger: logger, report: report, gates: &a.gates}, nil
 }
 
 // withLedger runs work with a session on the target that reads and writes the migration's ledger rows.

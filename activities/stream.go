@@ -18,8 +18,13 @@ const steadyLatency = 5 * time.Second
 
 // stream applies changes until the goal is reached or the step is cancelled; both return where it stands.
 func stream(ctx context.Context, s *session, goal step.StreamGoal) (step.StreamOut, error) {
+	gate, leave, err := s.gates.Enter(ctx, s.target, s.Spec.ID, migration.TypeIncremental, s.logger)
+	if err != nil {
+		return step.StreamOut{}, err
+	}
+	defer leave()
 	f := follow.New(follow.Config{
-		Source: s.source, Target: s.target, Spec: s.Spec, Run: s.Run, Report: s.report, Logger: s.logger,
+		Source: s.source, Target: s.target, Spec: s.Spec, Run: s.Run, Report: s.report, Logger: s.logger, Gate: gate,
 	})
 	if goal == step.Held {
 		err := f.Hold(ctx)

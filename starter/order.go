@@ -65,6 +65,14 @@ func (s *Starter) Retry(ctx context.Context, id migration.ID, change migration.R
 	return windows, err
 }
 
+// Throttle changes rates of a running migration, for all its workers within seconds; what the change does not name stays. It
+// returns the rates that hold from now on. A change that makes no sense now is refused (*RefusedError).
+func (s *Starter) Throttle(ctx context.Context, id migration.ID, change migration.ThrottleChange) (migration.Throttle, error) {
+	var rates migration.Throttle
+	err := s.update(ctx, id, workflows.UpdateThrottle, &rates, change)
+	return rates, err
+}
+
 func (s *Starter) signal(ctx context.Context, id migration.ID, name string, argument any) error {
 	err := s.client.SignalWorkflow(ctx, string(id), "", name, argument)
 	var missing *serviceerror.NotFound

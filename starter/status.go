@@ -63,7 +63,7 @@ func (s *Starter) fromTemporal(ctx context.Context, id migration.ID, described *
 		return status
 	}
 	status.State = "running"
-	status.Actions = []string{"pause", "retry", "stop", "release"}
+	status.Actions = []string{"pause", "throttle", "retry", "stop", "release"}
 	for _, pending := range described.GetPendingActivities() {
 		if phase, ok := phaseOf[pending.GetActivityType().GetName()]; ok {
 			status.Phase = phase
@@ -161,9 +161,21 @@ func oneBeat(lanes []migration.Beat) migration.Beat {
 	}
 	if whole(newest) {
 		newest.Fault, newest.Bytes = sum.Fault, most
+		newest.Rates = fastest(lanes)
 		return newest
 	}
 	return sum
+}
+
+// fastest is the rate of the lane that has seen most: each sees all rows, and of the bytes on their way its own alone.
+func fastest(lanes []migration.Beat) *migration.Rates {
+	var fastest *migration.Rates
+	for _, lane := range lanes {
+		if lane.Rates != nil && (fastest == nil || lane.Rates.BytesPerSecond > fastest.BytesPerSecond) {
+			fastest = lane.Rates
+		}
+	}
+	return fastest
 }
 
 func joinBeat(status *migration.Status, beat migration.Beat) {
@@ -188,6 +200,11 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 		set(&status.LSN.Confirmed, l.Confirmed)
 		set(&status.LSN.Source, l.Source)
 	}
+	if r := beat.Rates; r != nil {
+		rate(&status.Rates.RowsPerSecond, r.RowsPerSecond)
+		rate(&status.Rates.BytesPerSecond, r.BytesPerSecond)
+		rate(&status.Rates.ChangesPerSecond, r.ChangesPerSecond)
+	}
 	if beat.Fault != nil {
 		status.LastError = beat.Fault
 	}
@@ -205,6 +222,13 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 
 // set writes what a step knows; zero is not known.
 func set[T ~int | ~int64 | ~uint64](to *T, value T) {
+	if value != 0 {
+		*to = value
+	}
+}
+
+// rate writes what a step measures; zero may be what another one does not measure.
+func rate(to *float64, value float64) {
 	if value != 0 {
 		*to = value
 	}

@@ -97,6 +97,7 @@ func Register(r Registry, a *activities.Activities) {
 	bind(r, step.Plan, a.Plan)
 	bind(r, step.Hold, a.Hold)
 	bind(r, step.Copy, a.Copy)
+	bind(r, step.Throttle, a.Throttle)
 	bind(r, step.Stream, a.Stream)
 	bind(r, step.Watch, a.Watch)
 	bind(r, step.Constraints, a.Constraints)

@@ -7,18 +7,20 @@ const (
 	MigrationName    = "Migration"
 	DefaultTaskQueue = "pgdts"
 
-	SignalStop    = "stop"
-	SignalCutover = "cutover"
-	SignalPause   = "pause"
-	SignalResume  = "resume"
-	SignalRecheck = "recheck"
-	SignalRetry   = "retry"
+	SignalStop     = "stop"
+	SignalCutover  = "cutover"
+	SignalPause    = "pause"
+	SignalResume   = "resume"
+	SignalRecheck  = "recheck"
+	SignalRetry    = "retry"
+	SignalThrottle = "throttle"
 
 	QueryStatus = "status"
 
-	UpdateCutover = "cutover"
-	UpdateResume  = "resume"
-	UpdateRetry   = "retry"
+	UpdateCutover  = "cutover"
+	UpdateResume   = "resume"
+	UpdateRetry    = "retry"
+	UpdateThrottle = "throttle"
 )
 
 // Stop is the optional argument of the stop signal.

@@ -45,6 +45,7 @@ type state struct {
 	Skip     []string                `json:"skip,omitempty"`   // schema objects that a person has left out
 	Objects  migration.ObjectStatus  `json:"objects,omitzero"` // as far as the last step told
 	Plan     step.PlanOut            `json:"plan"`
+	Copied   migration.Amounts       `json:"copied,omitzero"` // all of it, once the copy is done
 	Outages  map[string]*outage      `json:"outages,omitempty"`
 	Check    *migration.CheckResult  `json:"check,omitempty"`
 	Report   *migration.Report       `json:"report,omitempty"`
@@ -65,6 +66,10 @@ type state struct {
 	Incremental   bool `json:"incremental,omitempty"` // the phase was reached: stop drains instead of abandoning
 	WindowChanges int  `json:"windowChanges,omitempty"`
 	Drained       bool `json:"drained,omitempty"`
+
+	// Throttle is what the rates were changed to; nil = as defined. Unwritten: the ledger has not been told yet.
+	Throttle  *migration.Throttle `json:"throttle,omitempty"`
+	Unwritten bool                `json:"unwritten,omitempty"`
 }
 
 // run is one execution of the workflow. ctx is disconnected from the workflow's own: a cancellation means stop, and
@@ -76,6 +81,7 @@ type run struct {
 	in      step.In
 	watch   workflow.CancelFunc // ends the background watch, nil while none runs
 	probing bool
+	telling workflow.CancelFunc // ends the step that tells the ledger of changed rates, nil while none runs
 }
 
 // setup validates, restores what was carried, and registers every query, update and signal before anything can block.
@@ -99,6 +105,9 @@ func setup(ctx workflow.Context, in Input) (*run, error) {
 		}
 		m.enter(migration.PhasePrecheck)
 	}
+	if m.Throttle != nil {
+		m.setThrottle(*m.Throttle)
+	}
 	if m.Outages == nil {
 		m.Outages = map[string]*outage{}
 	}
@@ -111,12 +120,16 @@ var errContinue = errors.New("continue as new")
 
 // run goes from phase to phase until one has no successor.
 func (m *run) run(in Input) (migration.Report, error) {
+	if m.Unwritten {
+		m.tellRates()
+	}
 	for !m.Phase.Ended() {
 		m.watchIfIdle()
 		next, err := m.phase()
 		switch {
 		case errors.Is(err, errContinue):
 			m.endWatch()
+			m.endTelling()
 			carried := m.state
 			in.Carried = &carried
 			return migration.Report{}, workflow.NewContinueAsNewError(m.ctx, MigrationName, in)
@@ -128,6 +141,7 @@ func (m *run) run(in Input) (migration.Report, error) {
 		m.enter(next)
 	}
 	m.endWatch()
+	m.endTelling()
 	if err := workflow.Await(m.ctx, func() bool { return workflow.AllHandlersFinished(m.ctx) }); err != nil {
 		return migration.Report{}, err
 	}

@@ -37,6 +37,7 @@ type fake struct {
 	settle      func(context.Context, step.EndIn) (step.SettleOut, error)
 	cleanup     func(context.Context, step.CleanupIn) (step.CleanupOut, error)
 	probe       func(context.Context, step.ProbeIn) (struct{}, error)
+	throttle    func(context.Context, step.ThrottleIn) (struct{}, error)
 
 	mu       sync.Mutex // fakes are called on goroutines of the environment
 	cleanups []step.CleanupIn
@@ -76,6 +77,7 @@ func (f *fake) defaults() {
 		return step.CutoverOut{Opened: f.Now(), Verified: "hash"}, nil
 	}
 	f.cleanup = func(context.Context, step.CleanupIn) (step.CleanupOut, error) { return step.CleanupOut{}, nil }
+	f.throttle = func(context.Context, step.ThrottleIn) (struct{}, error) { return struct{}{}, nil }
 	f.probe = func(context.Context, step.ProbeIn) (struct{}, error) { return struct{}{}, nil }
 }
 
@@ -110,6 +112,7 @@ func (f *fake) bind() {
 		return f.cleanup(ctx, in)
 	})
 	register(f, step.Summary, func(context.Context, step.In) (migration.Report, error) { return migration.Report{Tables: 3}, nil })
+	register(f, step.Throttle, func(ctx context.Context, in step.ThrottleIn) (struct{}, error) { return f.throttle(ctx, in) })
 	register(f, step.Probe, func(ctx context.Context, in step.ProbeIn) (struct{}, error) { return f.probe(ctx, in) })
 }
 

@@ -39,6 +39,18 @@ func (m *run) register(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
+	err = workflow.SetUpdateHandlerWithOptions(ctx, UpdateThrottle,
+		func(_ workflow.Context, change migration.ThrottleChange) (migration.Throttle, error) {
+			m.changeThrottle(change)
+			return m.spec.Throttle, nil
+		},
+		workflow.UpdateHandlerOptions{
+			Description: throttleDescription,
+			Validator:   func(_ workflow.Context, change migration.ThrottleChange) error { return m.throttleAllowed(change) },
+		})
+	if err != nil {
+		return err
+	}
 	return workflow.SetUpdateHandlerWithOptions(ctx, UpdateRetry,
 		func(_ workflow.Context, change Retry) (migration.RetryWindows, error) {
 			m.changeWindows(change)
@@ -90,6 +102,13 @@ func (m *run) listen(ctx workflow.Context) {
 		read(&order)
 		if m.windowsWith(order).Validate() == nil {
 			m.changeWindows(order)
+		}
+	})
+	m.onSignal(ctx, SignalThrottle, throttleDescription, func(read func(any)) {
+		var order migration.ThrottleChange
+		read(&order)
+		if m.throttleAllowed(order) == nil {
+			m.changeThrottle(order)
 		}
 	})
 	workflow.GoNamed(m.ctx, "cancellation", func(detached workflow.Context) {
@@ -182,6 +201,9 @@ func (m *run) actions() []string {
 	}
 	if m.Attention != nil && m.Phase == migration.PhasePrecheck {
 		actions = append(actions, "recheck")
+	}
+	if m.spec.Throttleable(m.Phase) {
+		actions = append(actions, "throttle")
 	}
 	return slices.Concat(actions, []string{"retry", "stop", "release"})
 }

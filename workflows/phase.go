@@ -71,7 +71,11 @@ func (m *run) prepare() (migration.Phase, error) {
 	if m.spec.Schema.OnObjectFailure == "fail" {
 		l.fatal = migration.FaultObject // of an earlier attempt, when this one begins anew
 	}
+	rates := m.spec.Throttle
 	_, err := perform(l, step.Prepare, m.in)
+	if err == nil && m.spec.Throttle != rates {
+		m.tellRates()
+	}
 	return m.next(), err
 }
 
@@ -124,7 +128,10 @@ func (m *run) copy() (migration.Phase, error) {
 	running := lanes
 	for i := range lanes {
 		workflow.GoNamed(ctx, fmt.Sprintf("copy-%d", i+1), func(ctx workflow.Context) {
-			_, err := perform(m.lane(ctx, fmt.Sprintf("copy-%d", i+1)), step.Copy, step.CopyIn{In: m.in, Lane: i + 1})
+			out, err := performAsked(m.lane(ctx, fmt.Sprintf("copy-%d", i+1)), step.Copy, func() step.CopyIn {
+				return step.CopyIn{In: m.in, Lane: i + 1}
+			})
+			m.Copied.Rows, m.Copied.Bytes = max(m.Copied.Rows, out.All.Rows), max(m.Copied.Bytes, out.All.Bytes)
 			running--
 			failed(err)
 		})

@@ -24,6 +24,10 @@ func (m *run) status() migration.Status {
 		status.Rows.Total, status.Bytes.Total = m.Plan.Rows, m.Plan.Bytes
 		if !m.Phase.Before(migration.PhaseCatchup) {
 			status.Tables.Copied = m.Plan.Tables
+			if m.Copied != (migration.Amounts{}) {
+				status.Rows = migration.Amount{Copied: m.Copied.Rows, Total: m.Copied.Rows}
+				status.Bytes = migration.Amount{Copied: m.Copied.Bytes, Total: m.Copied.Bytes}
+			}
 		}
 	}
 	if o := m.longest(); o != nil && !m.Phase.Ended() {

@@ -60,7 +60,7 @@ func (r *runner) start(ctx context.Context) error {
 }
 
 // join resumes a running migration. What the file says differently takes effect where it can: everything before the
-// slot exists, the retry windows and the mode of the cutover afterwards.
+// slot exists, the retry windows, the rates, the class and the mode of the cutover afterwards.
 func (r *runner) join(ctx context.Context) error {
 	old, err := r.service.Spec(ctx, r.spec.ID)
 	if err != nil {
@@ -71,6 +71,7 @@ func (r *runner) join(ctx context.Context) error {
 	if len(changed) == 0 {
 		return nil
 	}
+	r.reclassed = slices.Contains(changed, "class")
 	status, err := r.service.Status(ctx, r.spec.ID)
 	if err != nil {
 		return err
@@ -87,6 +88,9 @@ func (r *runner) join(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.throttle(ctx, old, status.Phase); err != nil {
+		return err
+	}
 	r.orders = slices.Contains(changed, "cutover.mode")
 	r.logger.Info("definition changed", zap.Strings("keys", changed))
 	return nil
@@ -94,7 +98,26 @@ func (r *runner) join(ctx context.Context) error {
 
 // changeable reports whether a change of the key takes effect while the migration runs.
 func (r *runner) changeable(key string) bool {
-	return strings.HasPrefix(key, "retry.") || key == "cutover.mode" && r.spec.Cutover.Mode == "auto"
+	switch {
+	case strings.HasPrefix(key, "retry."), strings.HasPrefix(key, "throttle."), key == "class":
+		return true
+	case strings.HasPrefix(key, "parallel."):
+		return r.reclassed // what the class presets; steps that are planned keep theirs
+	}
+	return key == "cutover.mode" && r.spec.Cutover.Mode == "auto"
+}
+
+// throttle sends the rates that the file says differently now. Those of a copy that is done mean nothing any more.
+func (r *runner) throttle(ctx context.Context, old migration.Spec, phase migration.Phase) error {
+	change := r.spec.Throttle.Change(old.Throttle)
+	if !phase.Before(migration.PhaseCatchup) {
+		change.Full = nil
+	}
+	if change == (migration.ThrottleChange{}) {
+		return nil
+	}
+	_, err := r.service.Throttle(ctx, r.spec.ID, change)
+	return err
 }
 
 // replace ends a migration that has made nothing yet, and starts it with the new definition.

@@ -21,7 +21,11 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Test both servers and run the precheck only; changes nothing",
 		Args:  cobra.NoArgs,
 		RunE: a.action(func(ctx context.Context, _ []string) error {
-			spec, secrets, err := definition.Load(file)
+			spec, typed, err := definition.Load(file)
+			if err != nil {
+				return err
+			}
+			secrets, err := a.secrets(typed)
 			if err != nil {
 				return err
 			}
@@ -44,6 +48,7 @@ func (a *app) checkCommand() *cobra.Command {
 		}),
 	}
 	out.flag(command)
+	a.connectionsFlag(command)
 	command.Flags().StringVarP(&file, "file", "f", "", "definition file")
 	command.Flags().StringSliceVar(&ignore, "ignore", nil, "codes of ignorable alerts that must not block")
 	_ = command.MarkFlagRequired("file")

@@ -31,8 +31,8 @@ func (c *choice) flag(command *cobra.Command) {
 type chosen struct {
 	*connection
 	id      migration.ID
-	spec    *migration.Spec // from the file; nil without
-	secrets map[migration.Side]string
+	spec    *migration.Spec    // from the file; nil without
+	secrets *migration.Secrets // typed into the file; nil without
 }
 
 // find completes what was typed and connects. The caller closes what it gets.
@@ -143,8 +143,19 @@ func readReport(path string) (migration.Report, error) {
 	return report, err
 }
 
-// spec is the definition of a migration for work on its databases from here: with -f it needs no Temporal.
-func (c *choice) spec(ctx context.Context, arguments []string) (migration.Spec, map[migration.Side]string, error) {
+// spec is the definition of a migration for work on its databases from here, with what it takes to connect to them. With
+// -f it needs no Temporal.
+func (c *choice) spec(ctx context.Context, arguments []string) (migration.Spec, *migration.Secrets, error) {
+	spec, typed, err := c.asked(ctx, arguments)
+	if err != nil {
+		return migration.Spec{}, nil, err
+	}
+	secrets, err := c.app.secrets(typed)
+	return spec, secrets, err
+}
+
+// asked is the file's definition, or else the one that Temporal knows.
+func (c *choice) asked(ctx context.Context, arguments []string) (migration.Spec, *migration.Secrets, error) {
 	found, err := c.find(ctx, arguments)
 	if c.file != "" && err != nil {
 		if _, found, err = c.read(arguments); err != nil {

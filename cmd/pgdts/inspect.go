@@ -48,6 +48,7 @@ func (a *app) inspectCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	a.connectionsFlag(command)
 	out.flag(command)
 	return command
 }

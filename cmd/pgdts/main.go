@@ -91,6 +91,7 @@ type app struct {
 	ran            bool
 
 	stateDir, logLevel          string
+	connections                 string
 	address, namespace, profile string
 }
 
@@ -128,7 +129,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.workerCommand(), a.startCommand(), a.checkCommand(), a.previewCommand(),
 		a.statusCommand(), a.watchCommand(), a.listCommand(), a.tablesCommand(), a.objectsCommand(), a.reportCommand(), a.inspectCommand(),
-		a.cutoverCommand(), a.stopCommand(), a.pauseCommand(), a.resumeCommand(), a.recheckCommand(), a.retryCommand(),
+		a.cutoverCommand(), a.stopCommand(), a.pauseCommand(), a.resumeCommand(), a.recheckCommand(), a.retryCommand(), a.throttleCommand(),
 		a.releaseCommand(), a.unfenceCommand(), a.versionCommand(),
 	)
 	return root

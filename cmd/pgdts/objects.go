@@ -40,6 +40,7 @@ func (a *app) objectsCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	a.connectionsFlag(command)
 	out.flag(command)
 	command.Flags().StringSliceVar(&states, "state", nil, "only these: failed, skipped, pending, done")
 	return command

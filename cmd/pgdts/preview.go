@@ -26,7 +26,7 @@ func (a *app) previewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(secrets) > 0 {
+			if secrets != nil {
 				fmt.Fprintln(a.stderr, "pgdts: the password in the URI is left out: only `run` takes it; for `start` use passwordFrom.env")
 			}
 			preview, err := previewOf(spec)

@@ -31,6 +31,7 @@ func (a *app) releaseCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	a.connectionsFlag(command)
 	return command
 }
 

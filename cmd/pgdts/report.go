@@ -27,6 +27,7 @@ func (a *app) reportCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	a.connectionsFlag(command)
 	out.flag(command)
 	return command
 }

@@ -33,6 +33,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags.StringVarP(&r.file, "file", "f", "", "definition file")
 	flags.StringVar(&r.cutover, "cutover", "", "auto or manual; overrides the file")
 	flags.BoolVar(&r.again, "again", false, "begin anew where the migration has ended already")
+	r.app.connectionsFlag(command)
 	_ = command.MarkFlagRequired("file")
 	return command
 }
@@ -45,7 +46,8 @@ type runner struct {
 	again   bool
 
 	spec      migration.Spec
-	secrets   map[migration.Side]string
+	secrets   *migration.Secrets
+	reclassed bool // the file names another class than the migration began with
 	orders    bool // the workflow began with cutover.mode manual, and this run is to order the cutover
 	unwatched bool // nobody is at a terminal, so a schema object that fails cannot wait for a person
 
@@ -87,7 +89,11 @@ func (r *runner) run(ctx context.Context) (err error) {
 }
 
 func (r *runner) define() error {
-	spec, secrets, err := definition.Load(r.file)
+	spec, typed, err := definition.Load(r.file)
+	if err != nil {
+		return err
+	}
+	secrets, err := r.app.secrets(typed)
 	if err != nil {
 		return err
 	}

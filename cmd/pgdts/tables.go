@@ -28,6 +28,7 @@ func (a *app) tablesCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	a.connectionsFlag(command)
 	out.flag(command)
 	return command
 }

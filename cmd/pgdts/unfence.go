@@ -36,5 +36,6 @@ func (a *app) unfenceCommand() *cobra.Command {
 		}),
 	}
 	which.flag(command)
+	a.connectionsFlag(command)
 	return command
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pgdts/pgdts/cmd/pgdts/internal/metrics"
 	"github.com/pgdts/pgdts/worker"
 	"github.com/pgdts/pgdts/workflows"
+	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 func (a *app) workerCommand() *cobra.Command {
@@ -33,6 +34,7 @@ func (a *app) workerCommand() *cobra.Command {
 	flags.StringVar(&w.listen, "listen", listenDefault, "host:port of /healthz and /metrics; empty = none; the default is given up where it is taken")
 	flags.DurationVar(&w.patience, "connect-timeout", time.Minute, "how long to wait for the Temporal service at the start")
 	flags.IntVar(&w.steps, "steps", 0, "activities at once, each with up to two sessions on either server (default 100)")
+	a.connectionsFlag(command)
 	return command
 }
 
@@ -44,6 +46,7 @@ type workerProcess struct {
 	patience      time.Duration
 	steps         int
 	metrics       *metrics.Registry
+	secrets       migration.Secrets
 	service       atomic.Pointer[connection] // nil until Temporal answers
 }
 
@@ -54,6 +57,14 @@ func (w *workerProcess) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	known, err := w.app.secrets(nil)
+	if err != nil {
+		return err
+	}
+	if known != nil {
+		w.secrets = *known
+	}
+	w.secrets.Foreign = true
 	listener, err := w.openEndpoint(logger)
 	if err != nil {
 		return err
@@ -86,7 +97,7 @@ func (w *workerProcess) work(ctx context.Context, logger *zap.Logger) error {
 	defer service.Close()
 	w.service.Store(service)
 	logger.Info("worker started", zap.String("task_queue", w.queue), zap.String("temporal", options.HostPort))
-	err = worker.Run(ctx, worker.Config{Client: service.Client, TaskQueue: w.queue, Logger: logger, ConcurrentSteps: w.steps})
+	err = worker.Run(ctx, worker.Config{Client: service.Client, TaskQueue: w.queue, Logger: logger, Secrets: &w.secrets, ConcurrentSteps: w.steps, Observe: w.metrics.Observe})
 	logger.Info("worker stopped")
 	return err
 }

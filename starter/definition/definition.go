@@ -29,9 +29,9 @@ func (e *Error) Error() string {
 }
 
 // Load reads a definition for `run` and for every command that works in its own process: relative paths are resolved
-// against the file's directory, passwords in URIs are handed back apart, the id is derived from the name and both
+// against the file's directory, passwords in URIs are handed back apart (nil when there are none), the id is derived from the name and both
 // endpoints, and a failed precheck fails the migration unless the file says otherwise. The error is an *Error.
-func Load(path string) (migration.Spec, map[migration.Side]string, error) {
+func Load(path string) (migration.Spec, *migration.Secrets, error) {
 	r, err := read(path)
 	if err != nil {
 		return migration.Spec{}, nil, err
@@ -50,7 +50,7 @@ func Load(path string) (migration.Spec, map[migration.Side]string, error) {
 	if err := r.check(migration.Spec.Secretless); err != nil {
 		return migration.Spec{}, nil, err
 	}
-	return r.spec, r.secrets, nil
+	return r.spec, r.secrets(), nil
 }
 
 // LoadForStart reads a definition for `start`, whose worker is elsewhere: passwords in URIs and files are refused, the
@@ -61,9 +61,9 @@ func LoadForStart(path string) (migration.Spec, error) {
 		return migration.Spec{}, err
 	}
 	for _, side := range []migration.Side{migration.Source, migration.Target} {
-		if _, found := r.secrets[side]; found {
+		if *r.typed(side) != (migration.Typed{}) {
 			return migration.Spec{}, r.fail(string(side)+".uri",
-				"key %q holds a password, which Temporal would store: use passwordFrom.env", string(side)+".uri")
+				"key %q holds a password, which Temporal would store: use passwordFrom.env or ssl.keyPasswordFrom.env, or a connection", string(side)+".uri")
 		}
 	}
 	r.spec.Defaults()
@@ -78,29 +78,35 @@ func LoadForStart(path string) (migration.Spec, error) {
 const sizeMax = 1 << 20
 
 func read(path string) (*reader, error) {
-	r := &reader{path: path, lines: map[string]int{}, secrets: map[migration.Side]string{}}
+	r, document, err := open(path)
+	if err == nil {
+		err = r.definition(document)
+	}
+	return r, err
+}
+
+// open parses a file of one document.
+func open(path string) (*reader, *yaml.Node, error) {
+	r := &reader{path: path, lines: map[string]int{}}
 	content, err := readLimited(path)
 	if err != nil {
 		var pathError *os.PathError
 		if errors.As(err, &pathError) {
 			err = pathError.Err
 		}
-		return nil, &Error{Path: path, Message: err.Error()}
+		return nil, nil, &Error{Path: path, Message: err.Error()}
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document, second yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
-		return nil, &Error{Path: path, Message: "the file is empty"}
+		return nil, nil, &Error{Path: path, Message: "the file is empty"}
 	} else if err != nil {
-		return nil, &Error{Path: path, Message: err.Error()}
+		return nil, nil, &Error{Path: path, Message: err.Error()}
 	}
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, &Error{Path: path, Line: second.Line, Message: "want one document in a file"}
+		return nil, nil, &Error{Path: path, Line: second.Line, Message: "want one document in a file"}
 	}
-	if err := r.definition(document.Content[0]); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return r, document.Content[0], nil
 }
 
 func readLimited(path string) ([]byte, error) {

@@ -77,7 +77,7 @@ func TestEveryKeyArrivesInTheSpec(t *testing.T) {
 	directory, err := filepath.Abs("testdata")
 	require.NoError(t, err)
 
-	require.Equal(t, map[migration.Side]string{migration.Target: "p@ss"}, secrets)
+	require.Equal(t, map[migration.Side]migration.Typed{migration.Target: {Password: "p@ss"}}, secrets.Typed)
 	require.Equal(t, migration.DerivedID("shop-to-apsara", spec.Source, spec.Target), spec.ID)
 	spec.ID = ""
 	require.Equal(t, migration.Spec{
@@ -85,7 +85,7 @@ func TestEveryKeyArrivesInTheSpec(t *testing.T) {
 		Source: migration.Endpoint{
 			URI:          "postgres://app@10.0.0.5:5432/shop",
 			PasswordFrom: &migration.SecretRef{File: directory + "/secrets/source"},
-			SSL:          &migration.SSL{Mode: "verify-full", CA: directory + "/ca.pem", Cert: "/etc/pgdts/cert.pem", Key: directory + "/key.pem"},
+			SSL:          &migration.SSL{Mode: "verify-full", CA: directory + "/ca.pem", Cert: "/etc/pgdts/cert.pem", Key: directory + "/key.pem", KeyPasswordFrom: &migration.SecretRef{Env: "SOURCE_KEY_PASSWORD"}},
 		},
 		Target: migration.Endpoint{
 			URI: "postgres://owner@10.0.0.9:5432/shop?sslrootcert=" + strings.ReplaceAll(directory, "/", "%2F") + "%2Froot.pem",
@@ -186,11 +186,13 @@ func TestHostsTellMigrationsApart(t *testing.T) {
 func TestPasswordsLeaveTheSpec(t *testing.T) {
 	for _, uri := range []string{
 		"postgres://app:hunter2@a:5432/shop", "postgres://app:hunter2@a:5432,b:5432/shop", "postgres://app@a/shop?password=hunter2",
+		"postgres://app@a/shop?sslpassword=hunter2&sslcert=c&sslkey=k",
 	} {
 		spec, secrets, err := definition.Load(write(t, fmt.Sprintf("source: {uri: %q}\ntarget: {uri: \"postgres://owner@t/shop\"}\n", uri)))
 		require.NoError(t, err, uri)
-		require.Equal(t, "hunter2", secrets[migration.Source])
+		require.Equal(t, "hunter2", secrets.Typed[migration.Source].Password+secrets.Typed[migration.Source].KeyPassword)
 		require.NotContains(t, spec.Source.URI, "hunter2")
+		require.NotContains(t, fmt.Sprintf("%v %+v %#v %s", secrets.Typed, secrets.Typed, secrets.Typed, secrets.Typed), "hunter2")
 	}
 }
 
@@ -213,4 +215,84 @@ func write(t *testing.T, content string) string {
 	path := filepath.Join(t.TempDir(), "definition.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	return path
+}
+
+// Passwords are taken as libpq takes them, and what stands beside them is left as it was written.
+func TestPasswordsInURIsAreReadAsLibpqReadsThem(t *testing.T) {
+	spec, secrets, err := definition.Load(write(t, `source: {uri: "postgres://a%40b:c+d%20e@h/shop?sslpassword=f+g%26h&options=-c%20x%3D1+2"}
+target: {uri: "postgres://owner@t/shop"}
+`))
+	require.NoError(t, err)
+	require.Equal(t, migration.Typed{Password: "c+d e", KeyPassword: "f+g&h"}, secrets.Typed[migration.Source])
+	require.Equal(t, "postgres://a%40b@h/shop?options=-c%20x%3D1+2", spec.Source.URI)
+}
+
+// A definition that names connections says nothing of them: it may go anywhere, and its id stays when they move.
+func TestNamedConnectionsTravel(t *testing.T) {
+	path := write(t, "source: {connection: old-shop}\ntarget: {connection: new.shop}\n")
+	run, secrets, err := definition.Load(path)
+	require.NoError(t, err)
+	require.Nil(t, secrets)
+	start, err := definition.LoadForStart(path)
+	require.NoError(t, err)
+	require.Equal(t, migration.Endpoint{Connection: "old-shop"}, start.Source)
+	require.Equal(t, "old-shop-to-new.shop", run.Name)
+	require.Equal(t, "connection:new.shop", run.Target.Address())
+	again, _, err := definition.Load(path)
+	require.NoError(t, err)
+	require.Equal(t, run.ID, again.ID)
+}
+
+// TestWrongConnectionsAreRefusedAtTheirLine does for the worker's file what is done for definitions.
+func TestWrongConnectionsAreRefusedAtTheirLine(t *testing.T) {
+	eachWanted(t, "testdata/connections", func(path string) error {
+		_, err := definition.LoadConnections(path)
+		return err
+	})
+}
+
+func TestConnectionsArriveWithTheirSecretsApart(t *testing.T) {
+	path := write(t, `connections:
+  shop: {uri: "postgres://app:hunter2@a,b/shop", ssl: {mode: verify-full, ca: ca.pem, cert: c.pem, key: k.pem, keyPasswordFrom: {command: [./unlock, k]}}}
+  next: {host: h, port: 5433, database: d, user: u, passwordFrom: {command: [vault, read]}, ssl: {ca: system}}
+`)
+	directory := filepath.Dir(path)
+	connections, err := definition.LoadConnections(path)
+	require.NoError(t, err)
+	require.Equal(t, map[string]migration.Connection{
+		"shop": {
+			Endpoint: migration.Endpoint{URI: "postgres://app@/shop?host=a%2Cb&port=5432%2C5432", SSL: &migration.SSL{
+				Mode: "verify-full", CA: directory + "/ca.pem", Cert: directory + "/c.pem", Key: directory + "/k.pem",
+				KeyPasswordFrom: &migration.SecretRef{Command: []string{directory + "/unlock", "k"}},
+			}},
+			Typed: migration.Typed{Password: "hunter2"},
+		},
+		"next": {Endpoint: migration.Endpoint{
+			Host: "h", Port: 5433, Database: "d", User: "u", PasswordFrom: &migration.SecretRef{Command: []string{"vault", "read"}}, SSL: &migration.SSL{CA: "system"},
+		}},
+	}, connections)
+}
+
+// A file that names programs to run, or holds passwords, is nobody else's business.
+func TestConnectionsThatOthersMayTouchAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		uri, words string
+		mode       os.FileMode
+	}{
+		{"postgres://app:hunter2@a/shop", "others may read this file", 0o604},
+		{"postgres://app@a/shop?sslpassword=hunter2", "others may read this file", 0o644},
+		{"postgres://app@a/shop", "others may write this file", 0o602},
+		{"postgres://app@a/shop", "", 0o644},
+		{"postgres://app:hunter2@a/shop", "", 0o640},
+	} {
+		path := write(t, fmt.Sprintf("connections: {shop: {uri: %q}}\n", test.uri))
+		require.NoError(t, os.Chmod(path, test.mode))
+		_, err := definition.LoadConnections(path)
+		if test.words == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, test.words)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
 }

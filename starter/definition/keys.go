@@ -11,8 +11,8 @@ func (r *reader) definition(node *yaml.Node) error {
 	spec := &r.spec
 	err := r.mapping("", node, map[string]field{
 		"name":       r.text(&spec.Name),
-		"source":     r.endpoint(migration.Source, &spec.Source),
-		"target":     r.endpoint(migration.Target, &spec.Target),
+		"source":     r.endpoint(&spec.Source, r.typed(migration.Source), false),
+		"target":     r.endpoint(&spec.Target, r.typed(migration.Target), false),
 		"types":      r.types,
 		"withoutKey": word(r, &spec.WithoutKey),
 		"retry": r.keys(map[string]field{
@@ -47,11 +47,21 @@ func (r *reader) definition(node *yaml.Node) error {
 		"incremental":    r.keys(map[string]field{"slot": r.text(&spec.Incremental.Slot)}),
 		"transform":      listOf(r, &spec.Transform, r.transform),
 
-		"throttle": r.unsupported,
-		"class":    r.unsupported,
-		"ddl":      r.only("ask", "apply-safe"),
-		"verify":   r.unsupported,
-		"alerts":   r.unsupported,
+		"throttle": r.keys(map[string]field{
+			"full": r.keys(map[string]field{
+				"queriesPerSecond":   r.decimal(&spec.Throttle.Full.QueriesPerSecond),
+				"rowsPerSecond":      r.decimal(&spec.Throttle.Full.RowsPerSecond),
+				"megabytesPerSecond": r.decimal(&spec.Throttle.Full.MegabytesPerSecond),
+			}),
+			"incremental": r.keys(map[string]field{
+				"rowsPerSecond":      r.decimal(&spec.Throttle.Incremental.RowsPerSecond),
+				"megabytesPerSecond": r.decimal(&spec.Throttle.Incremental.MegabytesPerSecond),
+			}),
+		}),
+		"class":  word(r, &spec.Class),
+		"ddl":    r.only("ask", "apply-safe"),
+		"verify": r.unsupported,
+		"alerts": r.unsupported,
 	})
 	if err != nil {
 		return err
@@ -105,8 +115,8 @@ func (r *reader) complete() error {
 		name string
 		at   migration.Endpoint
 	}{{"source", r.spec.Source}, {"target", r.spec.Target}} {
-		if side.at.URI == "" && side.at.Host == "" && side.at.Database == "" {
-			return r.fail(side.name, "key %q is missing: want uri, or host and database", side.name)
+		if side.at.URI == "" && side.at.Host == "" && side.at.Database == "" && side.at.Connection == "" {
+			return r.fail(side.name, "key %q is missing: want uri, or host and database, or connection", side.name)
 		}
 	}
 	return nil

@@ -11,10 +11,31 @@ import (
 
 // reader walks the document, fills the spec, and remembers the line of every key for the checks that come after.
 type reader struct {
-	path    string
-	lines   map[string]int
-	spec    migration.Spec
-	secrets map[migration.Side]string
+	path           string
+	lines          map[string]int
+	spec           migration.Spec
+	source, target migration.Typed
+}
+
+func (r *reader) typed(side migration.Side) *migration.Typed {
+	if side == migration.Source {
+		return &r.source
+	}
+	return &r.target
+}
+
+// secrets are the passwords that were typed, nil when there are none.
+func (r *reader) secrets() *migration.Secrets {
+	typed := map[migration.Side]migration.Typed{}
+	for _, side := range []migration.Side{migration.Source, migration.Target} {
+		if *r.typed(side) != (migration.Typed{}) {
+			typed[side] = *r.typed(side)
+		}
+	}
+	if len(typed) == 0 {
+		return nil
+	}
+	return &migration.Secrets{Typed: typed}
 }
 
 // field reads the value of one key.
@@ -134,6 +155,18 @@ func number[T ~int | ~int64](r *reader, to *T) field {
 		var parsed T
 		if value.Kind != yaml.ScalarNode || value.Tag != "!!int" || value.Decode(&parsed) != nil {
 			return r.wrong(key, value, "a whole number")
+		}
+		*to = parsed
+		return nil
+	}
+}
+
+// decimal reads a number with or without a fraction.
+func (r *reader) decimal(to *float64) field {
+	return func(key string, value *yaml.Node) error {
+		var parsed float64
+		if value.Kind != yaml.ScalarNode || value.Tag != "!!int" && value.Tag != "!!float" || value.Decode(&parsed) != nil {
+			return r.wrong(key, value, "a number")
 		}
 		*to = parsed
 		return nil

@@ -90,11 +90,17 @@ func Shared(t testing.TB) *pgserver.Server {
 	return shared.server
 }
 
-// Main runs the tests of a package and then removes the shared server:
+// Main runs the tests of a package, then what is to be asked after all of them, and removes the shared server:
 //
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
-func Main(m *testing.M) {
+func Main(m *testing.M, after ...func() error) {
 	code := m.Run()
+	for _, ask := range after {
+		if err := ask(); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, "FAIL:", err)
+			code = 1
+		}
+	}
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.server != nil {

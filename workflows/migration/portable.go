@@ -22,22 +22,30 @@ func (s Spec) Secretless() error {
 	return s.Target.secretless(Target)
 }
 
+// systemAuthorities is the ssl.ca that is no file: the authorities which the worker's machine trusts.
+const systemAuthorities = "system"
+
 // FileParameters are the parameters of a connection URI that name files of the machine that connects.
-var FileParameters = []string{"sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile", "servicefile"}
+var FileParameters = []string{"sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile", "servicefile"}
 
 func (e Endpoint) portable(side Side) error {
 	if err := e.secretless(side); err != nil {
 		return err
 	}
 	if e.PasswordFrom != nil && e.PasswordFrom.File != "" {
-		return keyErrorf(string(side)+".passwordFrom.file", "%q: files of a worker cannot be named here; use passwordFrom.env", e.PasswordFrom.File)
+		return keyErrorf(string(side)+".passwordFrom.file", "%q: files of a worker cannot be named here; use passwordFrom.env or a connection",
+			e.PasswordFrom.File)
 	}
 	if e.SSL != nil {
+		if from := e.SSL.KeyPasswordFrom; from != nil && from.File != "" {
+			return keyErrorf(string(side)+".ssl.keyPasswordFrom.file", "%q: files of a worker cannot be named here; use keyPasswordFrom.env or a connection",
+				from.File)
+		}
 		for _, file := range []struct{ key, path, variable string }{
 			{"ca", e.SSL.CA, "PGSSLROOTCERT"}, {"cert", e.SSL.Cert, "PGSSLCERT"}, {"key", e.SSL.Key, "PGSSLKEY"},
 		} {
-			if file.path != "" {
-				return keyErrorf(string(side)+".ssl."+file.key, "%q: files of a worker cannot be named here; set %s where the worker runs",
+			if file.path != "" && file.path != systemAuthorities {
+				return keyErrorf(string(side)+".ssl."+file.key, "%q: files of a worker cannot be named here; set %s where the worker runs, or use a connection",
 					file.path, file.variable)
 			}
 		}
@@ -47,7 +55,7 @@ func (e Endpoint) portable(side Side) error {
 		return nil //nolint:nilerr // secretless has refused it
 	}
 	for _, parameter := range FileParameters {
-		if parsed.Query().Has(parameter) {
+		if value := parsed.Query().Get(parameter); value != "" && value != systemAuthorities {
 			return keyErrorf(string(side)+".uri", "names a file by %s: files of a worker cannot be named here", parameter)
 		}
 	}
@@ -63,7 +71,7 @@ func (e Endpoint) secretless(side Side) error {
 	_, inHead := parsed.User.Password()
 	query := parsed.Query()
 	if inHead || slices.ContainsFunc([]string{"password", "sslpassword"}, query.Has) {
-		return keyErrorf(key, "holds a password, which Temporal would store: use passwordFrom.env")
+		return keyErrorf(key, "holds a password, which Temporal would store: use passwordFrom.env or ssl.keyPasswordFrom.env")
 	}
 	return nil
 }

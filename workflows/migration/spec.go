@@ -77,12 +77,19 @@ type SSL struct {
 // Address is user@host:port/database as far as the definition says it: the identity of an endpoint, for ids and
 // messages. It holds no secret.
 func (e Endpoint) Address() string {
+	if e.Connection != "" {
+		return "connection:" + e.Connection
+	}
 	user, host, database := e.parts()
 	return user + "@" + host + "/" + database
 }
 
-// DatabaseName is the database that the definition names, or "".
+// DatabaseName is the database that the definition names, or "". Of a named connection only its worker knows it, so the
+// connection's name stands for it.
 func (e Endpoint) DatabaseName() string {
+	if e.Connection != "" {
+		return e.Connection
+	}
 	_, _, database := e.parts()
 	return database
 }
@@ -242,6 +249,7 @@ func (s *Spec) Defaults() {
 	fill(&s.Cutover.After, "block")
 	fill(&s.Cutover.Verify, "auto")
 	fill(&s.Cutover.Deadline, Duration(time.Minute))
+	s.applyClass()
 }
 
 // nameMax bounds a name, in bytes.
@@ -294,6 +302,14 @@ func (s Spec) Validate() error {
 			return keyErrorf(field.key, "%q: want %s", field.value, strings.Join(field.takes, " or "))
 		}
 	}
+	for _, side := range []struct {
+		side Side
+		at   Endpoint
+	}{{Source, s.Source}, {Target, s.Target}} {
+		if err := side.at.validate(side.side); err != nil {
+			return err
+		}
+	}
 	if err := s.validateObjects(); err != nil {
 		return err
 	}
@@ -313,5 +329,8 @@ func (s Spec) validateNumbers() error {
 	case s.Cutover.SequenceMargin < 0:
 		return keyErrorf("cutover.sequenceMargin", "%d: want 0 or more", s.Cutover.SequenceMargin)
 	}
-	return nil
+	if _, known := s.Class.Preset(); s.Class != "" && !known {
+		return keyErrorf("class", "%q: want small or medium or large or xlarge or 2xlarge", s.Class)
+	}
+	return s.Throttle.validate(s.Has)
 }

@@ -107,6 +107,7 @@ func TestEndpointAddress(t *testing.T) {
 		"@/":                 {},
 		"app@a:1,b:2/shop":   {URI: "postgres://app@a:1,b:2/shop"},
 		"app@/run/pg:9/shop": {URI: "postgres:///shop?host=/run/pg&user=app&port=9"},
+		"connection:shop":    {Connection: "shop"},
 	} {
 		if got := e.Address(); got != want {
 			t.Errorf("%+v: %s, not %s", e, got, want)

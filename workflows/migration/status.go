@@ -94,6 +94,12 @@ type Amount struct {
 	Total  int64 `json:"total"`
 }
 
+// Amounts is a number of rows and their bytes.
+type Amounts struct {
+	Rows  int64 `json:"rows"`
+	Bytes int64 `json:"bytes"`
+}
+
 // Rates are means over the last reports.
 type Rates struct {
 	RowsPerSecond    float64 `json:"rowsPerSecond"`
@@ -134,6 +140,7 @@ type TableStatus struct {
 	Rows         Amount    `json:"rows"`
 	Kept         int64     `json:"kept,omitempty"` // rows not copied, because the target had their key (conflict: ignore)
 	Bytes        Amount    `json:"bytes"`
+	Percent      float64   `json:"percent"` // of the rows, by the size of the chunks that are done
 	Conflicts    int64     `json:"conflicts"`
 	Verification string    `json:"verification,omitempty"`
 	Error        string    `json:"error,omitempty"`
@@ -157,5 +164,7 @@ type Beat struct {
 	LSN         *Positions    `json:"lsn,omitempty"`
 	Latency     Duration      `json:"latency,omitempty"`
 	WALRetained int64         `json:"walRetained,omitempty"`
+	Rates       *Rates        `json:"rates,omitempty"` // over the last half minute
+	Migration   ID            `json:"-"`               // known to the worker; heartbeats belong to it anyway
 	Fault       *Fault        `json:"fault,omitempty"` // what the step is waiting out by itself
 }

@@ -96,6 +96,28 @@ type CopyOut struct {
 	Chunks int64 `json:"chunks"`
 	Rows   int64 `json:"rows"`
 	Bytes  int64 `json:"bytes"`
+
+	All migration.Amounts `json:"all,omitzero"` // what all lanes have copied when this one found nothing left
+}
+
+// Throttle records the rates that hold from now on where every worker looks for them. A second call records others.
+var Throttle = Activity[ThrottleIn, struct{}]{
+	Name: "Throttle", Summary: "change the rates",
+	Options: workflow.ActivityOptions{
+		StartToCloseTimeout: 30 * time.Second,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:        time.Second,
+			BackoffCoefficient:     1.5,
+			MaximumInterval:        ProbeIntervalMax,
+			NonRetryableErrorTypes: []string{"PanicError", string(migration.FaultInvalid), string(migration.FaultFenced)},
+		},
+	},
+}
+
+// ThrottleIn is all of the rates, those that do not change too.
+type ThrottleIn struct {
+	In
+	Throttle migration.Throttle `json:"throttle"`
 }
 
 // Stream applies changes until its goal. It reports position, rows and latency in heartbeats; cancelled, it finishes

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // bench is a migration whose slot is said to be made: source and target, ledger, and a configuration.
 type bench struct {
-	*testing.T
+	testing.TB
 	source, target *pgtest.DB
 	config         bulk.Config
 	book           ledger.Ledger
@@ -35,15 +35,15 @@ type bench struct {
 const run = "run-1"
 
 // newBench makes both databases and runs ddl on each.
-func newBench(t *testing.T, ddl string) *bench {
+func newBench(t testing.TB, ddl string) *bench {
 	t.Helper()
 	server := pgtest.Shared(t)
 	return newBenchOn(t, server, server, ddl)
 }
 
-func newBenchOn(t *testing.T, from, to *pgserver.Server, ddl string) *bench {
+func newBenchOn(t testing.TB, from, to *pgserver.Server, ddl string) *bench {
 	t.Helper()
-	b := &bench{T: t, source: pgtest.Database(t, from), target: pgtest.Database(t, to)}
+	b := &bench{TB: t, source: pgtest.Database(t, from), target: pgtest.Database(t, to)}
 	b.source.Exec(t, ddl)
 	b.target.Exec(t, ddl)
 	spec := migration.Spec{
@@ -219,6 +219,13 @@ insert into uuids select md5(g::text)::uuid, repeat('x', 200) from generate_seri
 insert into patterns select (array['a','A','z','Z','é'])[g % 5 + 1] || md5(g::text), repeat('x', 200) from generate_series(1, 3000) g;
 insert into moods select (array['c','a','b'])[g % 3 + 1]::mood, g, repeat('x', 200) from generate_series(1, 3000) g;
 insert into quotes select (array['''','\','"','$$','%', E'\n'])[g % 6 + 1] || md5(g::text), repeat('x', 200) from generate_series(1, 3000) g`)
+	// Keys that are scattered over their table are not cut by ranges.
+	for table, index := range map[string]string{
+		"ints": "ints_pkey", "words": "words_pkey", "composite": "composite_pkey", "mails": "mails_pkey",
+		"mailbox": "mailbox_pkey", "uuids": "uuids_pkey", "patterns": "patterns_k", "moods": "moods_pkey", "quotes": "quotes_pkey",
+	} {
+		b.source.Exec(t, "cluster "+table+" using "+index)
+	}
 	b.config.ChunkBytes = 64 << 10
 	planned := b.plan()
 	require.Equal(t, 12, planned.Tables)
@@ -289,7 +296,7 @@ func TestKeylessDuplicatesCopiedOnce(t *testing.T) {
 		insert into deferred select generate_series(1, 100)`)
 	b.config.ChunkBytes = 8 << 10
 	planned := b.plan()
-	require.Equal(t, 2, planned.Chunks, "one snapshot each")
+	require.Greater(t, planned.Chunks, 20)
 	b.copy(3)
 	pgtest.MustEqual(t, b.source, b.target)
 	require.Equal(t, "insert,band,true", strings.Join(b.target.Query(t, "select published, stage, (smin = smax)::text from dts_sync.tbl where name = 't'")[0], ","))

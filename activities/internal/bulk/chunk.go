@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
@@ -19,10 +20,16 @@ import (
 // errTaken means that the chunk is done or in somebody else's hands.
 var errTaken = errors.New("the chunk is taken")
 
-// reading is the chunk that is being copied under a held snapshot, and what ends it when that is given up.
+// errGaveWay means that somebody waited for the table's lock.
+var errGaveWay = errors.New("the copy gave way to a statement that needs the table for itself")
+
+// reading is the chunk that is being copied, and what ends it before its time.
 type reading struct {
-	epoch int
-	stop  context.CancelCauseFunc
+	chunk     ledger.Chunk
+	under     *shared
+	divisible bool
+	begun     time.Time
+	stop      context.CancelCauseFunc
 }
 
 // copyChunk copies a chunk in one transaction of the target. When it fails nothing of it remains; when the commit's
@@ -30,16 +37,17 @@ type reading struct {
 func (w *worker) copyChunk(ctx context.Context, c ledger.Chunk) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	w.reading.Store(&reading{epoch: w.main.SnapshotEpoch, stop: stop})
-	defer w.reading.Store(nil)
 	t := w.tables[c.RelID]
+	under := w.sharedBy(c)
+	w.reading.Store(&reading{chunk: c, under: under, divisible: w.divisible(c), begun: time.Now(), stop: stop})
+	defer w.reading.Store(nil)
 	var done ledger.Copied
 	err := w.write(ctx, func(tx pgx.Tx) (err error) {
-		done, err = w.fill(ctx, tx, t, c)
+		done, err = w.fill(ctx, tx, t, c, under)
 		return err
 	})
-	if err != nil && errors.Is(context.Cause(ctx), ledger.ErrEpoch) {
-		return ledger.ErrEpoch
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, ledger.ErrEpoch) || errors.Is(cause, errGaveWay) || errors.Is(cause, errTooLong)) {
+		return cause
 	}
 	if err != nil {
 		err = w.config.Target.Fault("copy", "", w.explain(t, err))
@@ -57,7 +65,7 @@ func (w *worker) copyChunk(ctx context.Context, c ledger.Chunk) error {
 }
 
 // fill does a chunk's work in the target's transaction.
-func (w *worker) fill(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledger.Chunk) (ledger.Copied, error) {
+func (w *worker) fill(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledger.Chunk, under *shared) (ledger.Copied, error) {
 	var done ledger.Copied
 	// A commit that the target could forget would be a loss: the stream does not carry these rows.
 	if _, err := tx.Exec(ctx, "set local synchronous_commit = on"); err != nil {
@@ -70,17 +78,17 @@ func (w *worker) fill(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledger.C
 	if !mine {
 		return done, errTaken
 	}
-	if done, err = w.transfer(ctx, tx, t, c); err != nil {
+	if done, err = w.transfer(ctx, tx, t, c, under); err != nil {
 		return done, err
 	}
-	if err := ledger.FinishChunk(ctx, tx, w.lane, c, done); err != nil {
+	if w.last, err = ledger.FinishChunk(ctx, tx, w.lane, c, done); err != nil {
 		return done, err
 	}
 	return done, failpoint.Hit(failpoint.CopyBeforeCommit)
 }
 
 // transfer moves the rows of a chunk into the target's open transaction.
-func (w *worker) transfer(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledger.Chunk) (ledger.Copied, error) {
+func (w *worker) transfer(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledger.Chunk, under *shared) (ledger.Copied, error) {
 	var done ledger.Copied
 	defer w.inFlight.Store(0)
 	as, err := w.form(ctx, t.Table)
@@ -88,17 +96,33 @@ func (w *worker) transfer(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledg
 		return done, err
 	}
 	into := t.Target.SQL()
+	if as.frozen = mayFreeze(t, c); as.frozen {
+		if _, err := tx.Exec(ctx, "truncate only "+into); err != nil {
+			return done, err
+		}
+	}
 	if t.Keep {
 		if into, err = stage(ctx, tx, t); err != nil {
 			return done, err
 		}
 	}
-	at, err := w.read(ctx, t, func() (err error) {
-		done.Rows, done.Bytes, err = w.pipe(ctx, w.source, w.target, copyOut(t.Table, c.Low, c.High, as), copyIn(into, t.Table, as),
+	// Before the table is locked: the wait may be long.
+	if err := w.config.Gate.Query(ctx); err != nil {
+		return done, err
+	}
+	at, err := w.read(ctx, t, under, func() (err error) {
+		done.Rows, done.Bytes, err = w.pipe(ctx, w.source, w.target, copyOut(t.Table, spanOf(t, c), as), copyIn(into, t.Table, as),
 			func(n int) { w.inFlight.Store(min(w.inFlight.Load()+int64(n), c.Bytes)) })
 		return err
 	})
-	done.Snapshot, done.LSN, done.Epoch = at.snapshot, at.lsn, at.epoch
+	done.Snapshot, done.LSN = at.snapshot, at.lsn
+	switch {
+	case under == nil:
+	case under.relid == 0:
+		done.Epoch = under.epoch
+	default:
+		done.TableEpoch = under.epoch
+	}
 	if err != nil || !t.Keep {
 		return done, err
 	}
@@ -106,6 +130,15 @@ func (w *worker) transfer(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledg
 	done.Rows, err = w.keep(ctx, tx, t)
 	done.Kept = sent - done.Rows
 	return done, err
+}
+
+// frozenLeast is what a table must hold before freezing its rows pays for another file.
+const frozenLeast = 1 << 20
+
+// mayFreeze reports whether the chunk is all that its table of the target will hold, and the table is ours to empty: then
+// nobody has to look at its rows again to see that they are committed, and a target with wal_level = minimal logs none.
+func mayFreeze(t ledger.Table, c ledger.Chunk) bool {
+	return c.Low == nil && c.High == nil && c.Bytes >= frozenLeast && t.Kind == "r" && t.Extension == "" && !t.Existing && !t.Keep && !t.Merged
 }
 
 // explain says what a value means that a unique index of the target refuses, where the table has rows of others too: it

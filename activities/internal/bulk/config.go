@@ -19,8 +19,9 @@ type Config struct {
 	Log            *zap.Logger   // nil: silent
 	Gate           throttle.Gate // nil: open
 
-	// ChunkBytes is how much of a table, TOAST included, one transaction copies. Default 64 MB, ceiling 256 MB: a chunk
-	// is what a killed worker loses, and while it runs the table's lock lets no ALTER TABLE pass.
+	// ChunkBytes is how much of a table, TOAST included, one transaction copies. Default 64 MB, less where there are too few
+	// for all lanes, or where the gate lets so much pass in a minute; ceiling 256 MB: a chunk is what a killed worker
+	// loses, and while it runs the table's lock lets no ALTER TABLE pass.
 	ChunkBytes int64
 	// ChunksMax bounds the chunks of a table by making them larger, up to the ceiling. Default 4096.
 	ChunksMax int
@@ -29,6 +30,12 @@ type Config struct {
 	StallMax time.Duration
 	// LockTimeout is how long a chunk waits for its table's lock. Default 5 seconds.
 	LockTimeout time.Duration
+	// GiveWayAfter is how long a statement that needs a table for itself may wait while a chunk of it is read: then the chunk
+	// is given up and tried again as much later. Everybody else who wants the table waits behind that statement. Default 5
+	// seconds; a chunk that was tried five times gives way no more.
+	GiveWayAfter time.Duration
+	// ChunkTimeMax is when a chunk that can be split is given up for it. Default 2 minutes.
+	ChunkTimeMax time.Duration
 	// GuardMax is how long an attempt waits for the source to show what the slot's snapshot saw, and to flush its log.
 	// Default 30 seconds.
 	GuardMax time.Duration
@@ -37,7 +44,16 @@ type Config struct {
 	SnapshotWait time.Duration
 }
 
-const chunkBytesMax = 256 << 20
+const (
+	chunkBytesMax       = 256 << 20
+	chunkBytesDefault   = 64 << 20
+	chunkBytesLeast     = 8 << 20
+	chunkBytesThrottled = 64 << 10
+	// chunksPerLane is how many chunks a lane should have at least, so that the last one is a small part of its work.
+	chunksPerLane = 16
+	// chunkTime is what a chunk should take at most: so long may an ALTER TABLE have to wait for it, and all who come after.
+	chunkTime = time.Minute
+)
 
 func (c Config) withDefaults() Config {
 	if c.Log == nil {
@@ -46,10 +62,11 @@ func (c Config) withDefaults() Config {
 	if c.Gate == nil {
 		c.Gate = throttle.Open
 	}
-	fill(&c.ChunkBytes, 64<<20)
 	fill(&c.ChunksMax, 4096)
 	fill(&c.StallMax, time.Hour)
 	fill(&c.LockTimeout, 5*time.Second)
+	fill(&c.GiveWayAfter, 5*time.Second)
+	fill(&c.ChunkTimeMax, 2*chunkTime)
 	fill(&c.GuardMax, 30*time.Second)
 	fill(&c.SnapshotWait, 10*time.Minute)
 	c.ChunkBytes = min(c.ChunkBytes, chunkBytesMax)

@@ -23,8 +23,10 @@
 //	I4  rows and "done" commit together; the chunk's row is locked throughout, so of two attempts one writes.
 //	I5  snapshots of one primary are totally ordered by inclusion; chunks that are not came from two servers. A standby's
 //	    snapshot does not list what runs, so a server in recovery is refused.
-//	I6  a table without a key that can be trusted is one chunk: one snapshot, no band. So is one that the target had before,
-//	    with a unique index on other columns: rows of several snapshots may break it that no single one does.
+//	I6  a table without a key that can be trusted is of one snapshot, without a band. So is one that the target had before,
+//	    with a unique index on other columns: rows of several snapshots may break it that no single one does. It is one
+//	    chunk, or several by the place of their rows that share a snapshot: a row that moves would be missed or doubled
+//	    between two.
 //	I7  the copy removes and changes no row that the target had. Where there may be some, a chunk goes into a table of
 //	    the transaction first, and (5) also says which keys were kept.
 //
@@ -33,7 +35,16 @@
 // last chunk of a table is done, a lane claims the table and builds key and plain indexes; one that dies there is known
 // by its old token, and another lane takes the table over. Every lane stays until all tables are finished.
 //
-// Filters and transformations are evaluated by the source, inside the COPY, and bounds are of the source's key.
+// Filters and transformations are evaluated by the source, inside the COPY, and bounds are of the source's key, or pages.
+//
+// Chunks are cut to equal bytes: a sample of rows is weighed with what they store out of line. Ranges of pages (since
+// PostgreSQL 14) serve every table where all are of one snapshot anyway; else those whose keys are scattered over them,
+// and those without a key, if they may be emptied: such a table has an epoch of its own. A lane takes a snapshot when the
+// table is next, a second lane holds it too, and the table begins again only when both are gone, or when its file changed
+// under the snapshot (TRUNCATE, VACUUM FULL, a rewrite). Nobody locks the table for longer than a chunk.
+//
+// A chunk gives way to a statement that has waited for the table for some seconds, is split before it begins when the rate
+// was lowered, and is given up and split when it takes too long. Chunks of tables that are one chunk freeze their rows.
 //
 // Where no changes follow the copy, nothing would mend the differences between snapshots. Then S is one for all chunks: Hold
 // exports it and keeps its session, and each reading transaction joins it before it locks the table. That turns I2 around,

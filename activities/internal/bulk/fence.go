@@ -35,7 +35,7 @@ func CopyUnderFence(ctx context.Context, config Config, source, target *pgx.Conn
 		if err != nil {
 			return err
 		}
-		rows, _, err = w.pipe(ctx, source, target, copyOut(table.Table, nil, nil, as), copyIn(table.Target.SQL(), table.Table, as), func(int) {})
+		rows, _, err = w.pipe(ctx, source, target, copyOut(table.Table, span{}, as), copyIn(table.Target.SQL(), table.Table, as), func(int) {})
 		return err
 	})
 	return rows, named(w.config.Target.Fault("copy again", table.Name.String(), err), table.Name.String())

@@ -43,11 +43,21 @@ func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error
 // for its lock.
 func (w *worker) abandonLost(ctx context.Context, book ledger.Ledger) error {
 	reading := w.reading.Load()
-	if reading == nil || !w.held() {
+	if reading == nil || reading.under == nil {
 		return nil
 	}
-	now, err := book.Read(ctx)
-	if err == nil && now.SnapshotEpoch != reading.epoch {
+	var epoch int
+	var err error
+	if relid := reading.under.relid; relid != 0 {
+		var epochs map[uint32]int
+		epochs, err = book.TableEpochs(ctx, []uint32{relid})
+		epoch = epochs[relid]
+	} else {
+		var now ledger.Migration
+		now, err = book.Read(ctx)
+		epoch = now.SnapshotEpoch
+	}
+	if err == nil && epoch != reading.under.epoch {
 		reading.stop(ledger.ErrEpoch)
 	}
 	return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)

@@ -94,10 +94,14 @@ func (c Config) cut(ctx context.Context, lane ledger.Lane, book ledger.Ledger, p
 	if err != nil {
 		return nil, nil, err
 	}
+	cutter, err := c.cutter(ctx, source, found)
+	if err != nil {
+		return nil, nil, err
+	}
 	var tables []ledger.Table
 	var chunks []ledger.Chunk
 	for i, t := range found {
-		table, parts, err := c.cutTable(ctx, source, t, there)
+		table, parts, err := cutter.table(ctx, t, there)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -108,7 +112,16 @@ func (c Config) cut(ctx context.Context, lane ledger.Lane, book ledger.Ledger, p
 	return tables, chunks, nil
 }
 
-func (c Config) cutTable(ctx context.Context, source *pgx.Conn, t mapping.Table, there existing) (ledger.Table, []ledger.Chunk, error) {
+func (c Config) cutter(ctx context.Context, source *pgx.Conn, tables []mapping.Table) (cutter, error) {
+	version, err := pg.Version(ctx, source)
+	var total int64
+	for _, t := range tables {
+		total += t.Bytes
+	}
+	return cutter{Config: c, source: source, version: version, size: c.chunkBytes(total)}, c.Source.Fault("read version", "", err)
+}
+
+func (c cutter) table(ctx context.Context, t mapping.Table, there existing) (ledger.Table, []ledger.Chunk, error) {
 	table := ledger.Table{
 		Table: t, Mode: c.mode(t, there.strict[t.Target]), Stage: migration.StagePlanned, Published: t.Published(t.WithoutKey),
 	}
@@ -123,7 +136,7 @@ func (c Config) cutTable(ctx context.Context, source *pgx.Conn, t mapping.Table,
 		return table, nil, mustBeEmpty(t)
 	}
 	table.WasEmpty = t.Existing && !t.Keep
-	chunks, err := c.chunksOf(ctx, source, table)
+	chunks, err := c.chunksOf(ctx, &table)
 	return table, chunks, c.Source.Fault("cut", t.Name.String(), err)
 }
 

@@ -28,6 +28,9 @@ type Copied struct {
 // idle is how long a lane without work waits before it looks again.
 const idle = 200 * time.Millisecond
 
+// lookEvery is how often a lane that copies looks for tables that others have left to be completed or finished.
+const lookEvery = time.Second
+
 // Run copies chunks and finishes tables until every table of the migration is finished, also those of lanes that have
 // died. A statement that fails is recorded at its chunk or table and tried again, while others go on, until
 // spec.Retry.Other has passed since its first failure. Any other fault ends Run; a later attempt goes on where it was.
@@ -43,6 +46,10 @@ func Run(ctx context.Context, config Config, lane ledger.Lane, finisher Finisher
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { // ends with the work, or when the target no longer answers
 		return w.monitor(ctx, report)
+	})
+	group.Go(func() error { // ends with the work
+		w.lookOut(ctx)
+		return nil
 	})
 	group.Go(func() error {
 		defer cancel()
@@ -64,13 +71,22 @@ type worker struct {
 	tables         map[uint32]ledger.Table
 
 	done     Copied
+	last     bool         // the chunk copied last may have been its table's last
+	looked   time.Time    // for tables to complete and to finish
 	inFlight atomic.Int64 // bytes of the chunk being copied
 	reading  atomic.Pointer[reading]
-	gone     int       // the epoch whose snapshot was found lost
-	waiting  time.Time // since when there is no snapshot to copy under
+	anyHeld  bool // some tables have a snapshot of their own
+	holds    map[uint32]*tableHold
+	whole    map[chunkID]bool  // chunks that could not be split
+	known    map[uint32]string // versions of the catalog's rows about tables that were looked at
+	gone     int               // the epoch whose snapshot was found lost
+	waiting  time.Time         // since when there is no snapshot to copy under
 }
 
 func (w *worker) close() {
+	for relid := range w.holds {
+		w.dropHold(relid)
+	}
 	pg.Close(w.aside)
 	pg.Close(w.source)
 	pg.Close(w.target)
@@ -88,9 +104,11 @@ func (w *worker) open(ctx context.Context) error {
 	if err != nil {
 		return w.config.Target.Fault("read tables of", string(w.lane.ID), err)
 	}
-	w.tables = map[uint32]ledger.Table{}
+	w.tables, w.holds, w.whole = map[uint32]ledger.Table{}, map[uint32]*tableHold{}, map[chunkID]bool{}
+	w.known = map[uint32]string{}
 	for _, t := range tables {
 		w.tables[t.OID] = t
+		w.anyHeld = w.anyHeld || t.Held
 	}
 	return nil
 }
@@ -119,7 +137,7 @@ func (w *worker) connect(ctx context.Context) (err error) {
 	if w.source != nil && !w.source.IsClosed() {
 		return nil
 	}
-	if w.source, err = w.config.Source.Connect(ctx, w.lane.Session()); err != nil {
+	if w.source, err = w.config.Source.ConnectThrough(ctx, w.lane.Session(), newFrames); err != nil {
 		return err
 	}
 	if err := w.sameServer(ctx); err != nil {
@@ -159,7 +177,10 @@ func (w *worker) work(ctx context.Context) error {
 // step does one piece of work, if there is any. Tables are finished while others are copied, but not by so many lanes
 // that the copy stands still.
 func (w *worker) step(ctx context.Context) (bool, error) {
-	worked, err := w.finishTable(ctx, w.config.builders())
+	worked, err := w.finishDue(ctx)
+	if !worked && err == nil {
+		worked, err = w.holdNext(ctx)
+	}
 	if !worked && err == nil {
 		worked, err = w.nextChunk(ctx)
 	}
@@ -169,6 +190,23 @@ func (w *worker) step(ctx context.Context) (bool, error) {
 	if !worked && err == nil {
 		worked, err = w.complete(ctx, 0)
 	}
+	return worked, err
+}
+
+// finishDue finishes a table that this lane has completed, and looks now and then for what others have left.
+func (w *worker) finishDue(ctx context.Context) (bool, error) {
+	switch {
+	case w.last:
+	case time.Since(w.looked) < lookEvery:
+		return false, nil
+	default:
+		w.looked = time.Now()
+		if _, err := w.complete(ctx, 0); err != nil {
+			return false, err
+		}
+	}
+	worked, err := w.finishTable(ctx, w.config.builders())
+	w.last = worked // there may be another
 	return worked, err
 }
 
@@ -189,10 +227,28 @@ func (w *worker) nextChunk(ctx context.Context) (bool, error) {
 	if err != nil || !found {
 		return false, w.config.Target.Fault("claim a chunk", "", err)
 	}
+	if w.tables[c.RelID].Held {
+		if err := w.holdToo(ctx, c.Hold); err != nil {
+			return true, err
+		}
+	}
+	if parts := w.tooLarge(c); parts > 1 {
+		return true, w.split(ctx, c, parts)
+	}
 	err = w.copyChunk(ctx, c)
+	var lost *lostNames
 	switch {
 	case errors.Is(err, errTaken), errors.Is(err, ledger.ErrEpoch):
 		return true, nil
+	case errors.As(err, &lost):
+		return true, w.loseNames(ctx, c.Hold, lost.names)
+	case errors.Is(err, errGaveWay):
+		w.config.Log.Info("copy gave way to a statement that needs the table for itself", zap.String(migration.KeyTable, w.tables[c.RelID].Name.String()))
+		return true, w.putOff(ctx, c)
+	case errors.Is(err, errTooLong):
+		return true, w.split(ctx, c, splitParts)
+	case errors.Is(err, errRewritten) && w.tables[c.RelID].Held:
+		return true, w.loseNames(ctx, c.Hold, c.Hold.Names)
 	case errors.Is(err, errRewritten):
 		if err := w.giveUpEpoch(ctx); err != nil {
 			return true, err
@@ -203,8 +259,20 @@ func (w *worker) nextChunk(ctx context.Context) (bool, error) {
 			return ledger.FailChunk(ctx, tx, w.lane.ID, c, message)
 		})
 	}
-	_, err = w.complete(ctx, c.RelID)
+	if w.last {
+		_, err = w.complete(ctx, c.RelID)
+	}
 	return true, err
+}
+
+// putOff lets those pass who wait for the table.
+func (w *worker) putOff(ctx context.Context, c ledger.Chunk) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	return w.config.Target.Fault("put off a chunk", "", w.write(ctx, func(tx pgx.Tx) error {
+		return ledger.PutOff(ctx, tx, w.lane.ID, c, w.config.GiveWayAfter)
+	}))
 }
 
 // snapshotHeld reports whether chunks can be copied: where all tables are copied under one snapshot, while its holder

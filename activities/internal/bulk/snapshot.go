@@ -19,7 +19,25 @@ import (
 type position struct {
 	snapshot migration.Snapshot
 	lsn      migration.LSN
-	epoch    int // of the held snapshot; 0 = the transaction's own
+}
+
+// shared is a snapshot that other sessions hold, and that a reading transaction joins.
+type shared struct {
+	names    []string
+	snapshot string
+	epoch    int
+	relid    uint32 // 0 = it is that of all tables
+}
+
+// sharedBy is the snapshot that a chunk must be read under; nil = the transaction's own.
+func (w *worker) sharedBy(c ledger.Chunk) *shared {
+	switch {
+	case w.held():
+		return &shared{names: []string{w.main.SnapshotName}, snapshot: w.main.StartSnapshot.String(), epoch: w.main.SnapshotEpoch}
+	case w.tables[c.RelID].Held:
+		return &shared{names: c.Hold.Names, snapshot: c.Hold.Snapshot, epoch: c.Hold.Epoch, relid: c.RelID}
+	}
+	return nil
 }
 
 // held reports whether all tables are copied under one snapshot that another session holds, because no changes follow
@@ -28,13 +46,13 @@ func (w *worker) held() bool { return !w.config.Spec.Has(migration.TypeIncrement
 
 // read runs work in a transaction of the source under which the table is what was planned, and returns its position.
 // When it returns without error every invariant on the source's side held until work had read its last row.
-func (w *worker) read(ctx context.Context, t ledger.Table, work func() error) (position, error) {
-	tx, at, err := w.snapshot(ctx, t)
+func (w *worker) read(ctx context.Context, t ledger.Table, under *shared, work func() error) (position, error) {
+	tx, at, err := w.snapshot(ctx, t, under)
 	if err != nil {
 		return at, err
 	}
 	defer rollback(tx)
-	if err := w.same(ctx, t); err != nil {
+	if err := w.same(ctx, t, under != nil); err != nil {
 		return at, err
 	}
 	if err := work(); err != nil {
@@ -46,24 +64,35 @@ func (w *worker) read(ctx context.Context, t ledger.Table, work func() error) (p
 	return at, w.config.Source.Fault("end reading", t.Name.String(), tx.Commit(ctx))
 }
 
-// snapshot begins a transaction that holds the table's lock and a snapshot which sees all that the slot's did. While
-// the source still calls such a transaction running (it waits for a synchronous standby) snapshot tries again.
-func (w *worker) snapshot(ctx context.Context, t ledger.Table) (pgx.Tx, position, error) {
+// snapshot begins a transaction that holds the table's lock and a snapshot which sees all that the slot's did.
+func (w *worker) snapshot(ctx context.Context, t ledger.Table, under *shared) (tx pgx.Tx, at position, err error) {
+	at, err = w.including(ctx, t, func() (func(), position, error) {
+		var at position
+		var err error
+		tx, at, err = w.begin(ctx, t, under)
+		return func() { rollback(tx) }, at, err
+	})
+	return tx, at, err
+}
+
+// including repeats begin until its snapshot sees all that the slot's did: the source may still call such a transaction
+// running (it waits for a synchronous standby).
+func (w *worker) including(ctx context.Context, t ledger.Table, begin func() (func(), position, error)) (position, error) {
 	deadline := time.Now().Add(w.config.GuardMax)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		tx, at, err := w.begin(ctx, t)
+		undo, at, err := begin()
 		if err != nil || at.snapshot.Includes(w.main.StartSnapshot) {
-			return tx, at, err
+			return at, err
 		}
-		rollback(tx)
+		undo()
 		w.config.Log.Debug("snapshot lacked a transaction of the slot's, tried again", zap.String(migration.KeyTable, t.Name.String()))
 		if time.Now().After(deadline) {
-			return nil, at, migration.NewFault(migration.FaultOther, "read", t.Name.String(),
+			return at, migration.NewFault(migration.FaultOther, "read", t.Name.String(),
 				errors.New("a transaction that committed before the slot began still looks unfinished on the source"),
 				"look for commits that wait for a synchronous standby: select * from pg_stat_activity where wait_event = 'SyncRep'")
 		}
 		if err := sleep(ctx, pause); err != nil {
-			return nil, at, err
+			return at, err
 		}
 	}
 }
@@ -73,18 +102,11 @@ select txid_current_snapshot()::text, pg_is_in_recovery(),
        case when pg_is_in_recovery() then '0/0' else pg_current_wal_insert_lsn()::text end,
        case when pg_is_in_recovery() then '' else pg_walfile_name(pg_current_wal_insert_lsn()) end`
 
-func (w *worker) begin(ctx context.Context, t ledger.Table) (pgx.Tx, position, error) {
+func (w *worker) begin(ctx context.Context, t ledger.Table, under *shared) (pgx.Tx, position, error) {
 	var at position
-	tx, err := w.source.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := w.join(ctx, t, under)
 	if err != nil {
-		return nil, at, w.config.Source.Fault("begin reading", t.Name.String(), err)
-	}
-	if w.held() {
-		at.epoch = w.main.SnapshotEpoch
-		if err := w.join(ctx, tx); err != nil {
-			rollback(tx)
-			return nil, at, err
-		}
+		return nil, at, err
 	}
 	// LOCK takes no snapshot: the first query after it does.
 	_, err = tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d; lock table only %s in access share mode",
@@ -96,26 +118,58 @@ func (w *worker) begin(ctx context.Context, t ledger.Table) (pgx.Tx, position, e
 		}
 		return nil, at, w.config.Source.Fault("lock", t.Name.String(), err)
 	}
-	if at, err = w.look(ctx, tx, t, at); err != nil {
+	at, err = w.look(ctx, tx, t, at)
+	if err == nil && under != nil && at.snapshot.String() != under.snapshot {
+		// After a restart of the server a name may come again.
+		err = w.notJoined(under, under.names)
+	}
+	if err != nil {
 		rollback(tx)
 		return nil, at, err
 	}
 	return tx, at, nil
 }
 
-// join makes the held snapshot the transaction's. That it is gone is no failure of what was to be read.
-func (w *worker) join(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, "set transaction snapshot "+migration.Literal(w.main.SnapshotName), pgx.QueryExecModeSimpleProtocol)
-	switch pg.SQLState(err) {
-	case "22023", "42704", "55000": // no such snapshot, before and since version 17; its holder has ended
-		w.gone = w.main.SnapshotEpoch
-		return ledger.ErrEpoch
+// join begins a transaction, and makes a shared snapshot its own. That it is gone is no failure of what was to be read.
+func (w *worker) join(ctx context.Context, t ledger.Table, under *shared) (pgx.Tx, error) {
+	var gone []string
+	for {
+		tx, err := w.source.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+		if err != nil {
+			return nil, w.config.Source.Fault("begin reading", t.Name.String(), err)
+		}
+		if under == nil {
+			return tx, nil
+		}
+		name := under.names[len(gone)]
+		if _, err = tx.Exec(ctx, "set transaction snapshot "+migration.Literal(name), pgx.QueryExecModeSimpleProtocol); err == nil {
+			return tx, nil
+		}
+		rollback(tx)
+		if !snapshotGone(err) {
+			return nil, w.config.Source.Fault("join the snapshot", name, err)
+		}
+		if gone = append(gone, name); len(gone) == len(under.names) {
+			return nil, w.notJoined(under, gone)
+		}
 	}
-	return w.config.Source.Fault("join the snapshot", w.main.SnapshotName, err)
+}
+
+// notJoined says that a shared snapshot is gone.
+func (w *worker) notJoined(under *shared, names []string) error {
+	if under.relid != 0 {
+		return &lostNames{names}
+	}
+	w.gone = under.epoch
+	return ledger.ErrEpoch
+}
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // look reads snapshot and position in one statement, and refuses a server that is not the one the slot is on.
-func (w *worker) look(ctx context.Context, tx pgx.Tx, t ledger.Table, at position) (position, error) {
+func (w *worker) look(ctx context.Context, tx querier, t ledger.Table, at position) (position, error) {
 	var snapshot, lsn, walFile string
 	var recovering bool
 	err := tx.QueryRow(ctx, lockAndLook).Scan(&snapshot, &recovering, &lsn, &walFile)
@@ -163,8 +217,8 @@ func wrongServer(object, what string) error {
 // same compares the table with what was planned, under the lock that keeps it from changing. Under a held snapshot, which
 // is older than the lock, the catalog must be asked by a session that sees the present, and the table's file must be the
 // one that the snapshot knows: of a table that was truncated or rewritten since, it shows no row at all.
-func (w *worker) same(ctx context.Context, t ledger.Table) error {
-	if !w.held() {
+func (w *worker) same(ctx context.Context, t ledger.Table, held bool) error {
+	if !held {
 		return w.unchanged(ctx, w.source, t)
 	}
 	if err := w.connectAside(ctx); err != nil {
@@ -187,14 +241,33 @@ func (w *worker) same(ctx context.Context, t ledger.Table) error {
 
 var errRewritten = errors.New("the table was made, truncated or rewritten after the snapshot of the copy was taken")
 
-// unchanged compares the table with what was planned.
+// readVersions changes with everything that the catalog says of the table by itself, and costs little.
+const readVersions = `
+select concat_ws(' ', n.nspname, n.xmin, c.xmin, c.ctid,
+       (select string_agg(a.xmin || ' ' || a.ctid, ',' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0),
+       (select string_agg(i.xmin || ' ' || i.ctid, ',' order by i.indexrelid) from pg_index i where i.indrelid = c.oid))
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1`
+
+// unchanged compares the table with what was planned. What was looked at in full is looked at again when a row of the
+// catalog has changed.
 func (w *worker) unchanged(ctx context.Context, conn *pgx.Conn, t ledger.Table) error {
+	var versions string
+	err := conn.QueryRow(ctx, readVersions, t.OID).Scan(&versions)
+	if err == nil && versions == w.known[t.OID] {
+		return nil
+	}
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return w.config.Source.Fault("look at", t.Name.String(), err)
+	}
 	now, err := catalog.CurrentFingerprint(ctx, conn, t.OID)
 	if err != nil {
 		return w.config.Source.Fault("look at", t.Name.String(), err)
 	}
 	if now != t.Fingerprint() {
 		return drifted(t, "its columns, key, name or replica identity have changed")
+	}
+	if w.known != nil {
+		w.known[t.OID] = versions
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 // form is how the values of a table travel.
 type form struct {
 	binary bool
+	frozen bool // rows are as old as the table for everybody: it was emptied in the same transaction
 	// casts are the types that expressions are cast to, by the column of the target. One without goes as text, which the
 	// target reads as its own type.
 	casts map[string]string
@@ -27,14 +28,25 @@ func (f form) option() string {
 	return ""
 }
 
+// inOption is option for the side that writes.
+func (f form) inOption() string {
+	switch {
+	case f.frozen && f.binary:
+		return " with (format binary, freeze)"
+	case f.frozen:
+		return " with (freeze)"
+	}
+	return f.option()
+}
+
 // copyOut reads a range of the table itself, without partitions or children, as the target wants it. Rows that its
 // extension made are left to the extension on the target.
-func copyOut(t mapping.Table, low, high []string, as form) string {
+func copyOut(t mapping.Table, part span, as form) string {
 	values := make([]string, len(t.Into))
 	for i, column := range t.Into {
 		values[i] = value(column, as.casts[column.Name])
 	}
-	return fmt.Sprintf("copy (select %s from %s) to stdout", strings.Join(values, ", "), rowsOf(t, low, high)) + as.option()
+	return fmt.Sprintf("copy (select %s from %s) to stdout", strings.Join(values, ", "), rowsOf(t, part)) + as.option()
 }
 
 // value is a column's, or what a transformation makes of the row. The line's end is for a comment in it. The cast names no
@@ -50,7 +62,7 @@ func value(column mapping.Column, cast string) string {
 }
 
 // rowsOf is what stands behind FROM. An extension's condition is a WHERE clause of its own.
-func rowsOf(t mapping.Table, low, high []string) string {
+func rowsOf(t mapping.Table, part span) string {
 	from, wanted := "only "+t.Name.SQL(), t.RowCondition()
 	switch {
 	case t.Condition != "" && wanted != "":
@@ -58,7 +70,7 @@ func rowsOf(t mapping.Table, low, high []string) string {
 	case t.Condition != "":
 		return from + " " + t.Condition
 	}
-	condition := where(t.Table, low, high)
+	condition := where(t.Table, part)
 	switch {
 	case wanted == "":
 		return from + condition
@@ -72,9 +84,9 @@ func rowsOf(t mapping.Table, low, high []string) string {
 func copyIn(into string, t mapping.Table, as form) string {
 	columns := t.TargetColumns()
 	if len(columns) == 0 {
-		return fmt.Sprintf("copy %s from stdin", into) + as.option()
+		return fmt.Sprintf("copy %s from stdin", into) + as.inOption()
 	}
-	return fmt.Sprintf("copy %s (%s) from stdin", into, migration.QuoteList(columns)) + as.option()
+	return fmt.Sprintf("copy %s (%s) from stdin", into, migration.QuoteList(columns)) + as.inOption()
 }
 
 // form chooses the binary form where both servers give the same meaning to the same bytes, else text.

@@ -26,13 +26,15 @@ func TestStatementsOfPlainTablesAreAsTheyWere(t *testing.T) {
 	t.Parallel()
 	plain := mapping.Whole(orders())
 	require.Equal(t, `copy (select "id", "Note" from only "shop"."Orders" where "id" >= '5'::bigint and "id" < '9'::bigint) to stdout with (format binary)`,
-		copyOut(plain, []string{"5"}, []string{"9"}, form{binary: true}))
-	require.Equal(t, `copy (select "id", "Note" from only "shop"."Orders") to stdout`, copyOut(plain, nil, nil, form{}))
+		copyOut(plain, span{low: []string{"5"}, high: []string{"9"}}, form{binary: true}))
+	require.Equal(t, `copy (select "id", "Note" from only "shop"."Orders" where ctid >= '(7,0)'::tid and ctid < '(8,3)'::tid) to stdout`,
+		copyOut(plain, span{low: []string{"(7,0)"}, high: []string{"(8,3)"}, byPlace: true}, form{}))
+	require.Equal(t, `copy (select "id", "Note" from only "shop"."Orders") to stdout`, copyOut(plain, span{}, form{}))
 	require.Equal(t, `copy "shop"."Orders" ("id", "Note") from stdin with (format binary)`, copyIn(plain.Target.SQL(), plain, form{binary: true}))
 	plain.Condition = "WHERE NOT own"
-	require.Equal(t, `copy (select "id", "Note" from only "shop"."Orders" WHERE NOT own) to stdout`, copyOut(plain, nil, nil, form{}))
+	require.Equal(t, `copy (select "id", "Note" from only "shop"."Orders" WHERE NOT own) to stdout`, copyOut(plain, span{}, form{}))
 	none := mapping.Whole(catalog.Table{Name: migration.TableName{Schema: "s", Name: "none"}, Kind: "r"})
-	require.Equal(t, `copy (select  from only "s"."none") to stdout`, copyOut(none, nil, nil, form{}))
+	require.Equal(t, `copy (select  from only "s"."none") to stdout`, copyOut(none, span{}, form{}))
 	require.Equal(t, `copy "s"."none" from stdin`, copyIn(none.Target.SQL(), none, form{}))
 }
 
@@ -47,9 +49,9 @@ func TestFiltersAndExpressionsKeepToThemselves(t *testing.T) {
 )::text, ('a'
 ) from only "shop"."Orders" where "id" < '9'::bigint and (id > 1 or id < -1 -- both
 ) and ("Note" = 'x'
-) is not true) to stdout`, copyOut(table, nil, []string{"9"}, as))
+) is not true) to stdout`, copyOut(table, span{high: []string{"9"}}, as))
 	require.Equal(t, `copy "new"."orders" ("ID", "note", "origin") from stdin`, copyIn(table.Target.SQL(), table, as))
 	table.Condition = "WHERE NOT own OR mine"
-	require.Contains(t, copyOut(table, nil, nil, as), `from (select * from only "shop"."Orders" WHERE NOT own OR mine
+	require.Contains(t, copyOut(table, span{}, as), `from (select * from only "shop"."Orders" WHERE NOT own OR mine
 ) as "Orders" where (id > 1`)
 }

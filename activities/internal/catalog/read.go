@@ -89,14 +89,14 @@ order by c.oid, a.attnum`
 // a transaction. trusted compares the collations' versions with those the indexes were built under; the database's own
 // version is kept since PostgreSQL 15. Without a recorded version nothing is known to have changed.
 const readIndexes = chosen + `
-select c.oid, x.relname, i.indisprimary, i.indisreplident, s.conindid is not null,
+select c.oid, x.relname, i.indisprimary, i.indisreplident,
+       exists (select from pg_constraint s where s.conrelid = c.oid and s.conindid = i.indexrelid and s.contype in ('p', 'u', 'x')),
        i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and m.amname = 'btree' and k.plain,
        k.columns, k.trusted, k.stock, k.less, k.equal, k.greater_equal, k.greater
 from chosen c
 join pg_index i on i.indrelid = c.oid and (i.indisunique or i.indisexclusion)
 join pg_class x on x.oid = i.indexrelid
 join pg_am m on m.oid = x.relam
-left join (select distinct conindid from pg_constraint where contype in ('p', 'u', 'x')) s on s.conindid = i.indexrelid
 cross join lateral (
     select array_agg(coalesce(a.attname::text, '') order by p.n) as columns,
            coalesce(bool_and(coalesce(a.attnotnull, false)), false) as plain,

@@ -27,6 +27,8 @@ type Sequence struct {
 // sequencesPerQuery bounds a statement's length and the locks that it takes at once.
 const sequencesPerQuery = 500
 
+// readSequences compares classid in a way that no index helps with: until the catalog has been analyzed, the server would
+// look through all defaults for each sequence.
 const readSequences = `
 select n.nspname, c.relname, s.seqincrement, coalesce(tn.nspname, ''), coalesce(t.relname, ''), coalesce(a.attname, ''),
        coalesce(o.deptype = 'i', false), u.schemas, u.names
@@ -42,7 +44,7 @@ cross join lateral (
     select coalesce(array_agg(un.nspname::text order by un.nspname, ut.relname), '{}') as schemas,
            coalesce(array_agg(ut.relname::text order by un.nspname, ut.relname), '{}') as names
     from (select distinct f.adrelid from pg_depend d join pg_attrdef f on f.oid = d.objid
-          where d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid) f
+          where (d.classid = 'pg_attrdef'::regclass) is true and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid) f
     join pg_class ut on ut.oid = f.adrelid and ut.relkind in ('r', 'p') and ut.relpersistence <> 't'
     join pg_namespace un on un.oid = ut.relnamespace
 ) u

@@ -28,7 +28,7 @@ func PromiseOf(t mapping.Table) (promise Promise, reason string) {
 	switch {
 	case !t.Operations.Has(migration.OperationInsert) || !t.Operations.Has(migration.OperationUpdate):
 		return Nothing, "the definition leaves out insert or update"
-	case whole && !t.Keep && (!t.Merged || apart):
+	case whole && !t.Keep && !t.Settled && (!t.Merged || apart):
 		return Equal, ""
 	case len(t.TargetKey) == 0 && t.Published(t.WithoutKey) != catalog.PublishedAll:
 		return Nothing, "updates of rows without a key are not in the stream, and the table cannot be copied again"

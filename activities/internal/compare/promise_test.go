@@ -237,6 +237,20 @@ func TestPartsOfAPartitionedTargetAreFound(t *testing.T) {
 	b.mustTell(t, table, "update x set v = 'x' where id = 15", "delete from x where id = 5")
 }
 
+// The target's root holds the rows of the other partitions too, which are no difference of this one.
+func TestPartitionsThatGoThroughTheirRootAreToldFromTheirSisters(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, pgtest.Shared(t), pgtest.Shared(t))
+	b.from.Exec(t, `create table x (id int primary key, v text) partition by range (id);
+		create table x_1 partition of x for values from (0) to (11); create table x_2 partition of x for values from (11) to (100);
+		insert into x select i, 'v' from generate_series(1, 20) i`)
+	b.to.Exec(t, "create table x (id int primary key, v text); insert into x select i, 'v' from generate_series(1, 20) i")
+	table := b.mapped(t, "x_1", func(table *mapping.Table) {
+		table.Settled, table.Existing, table.Target = true, true, migration.TableName{Schema: "public", Name: "x"}
+	})
+	b.mustTell(t, table, "update x set v = 'x' where id = 5", "delete from x where id = 5")
+}
+
 func TestTableWithoutInsertsIsNotCompared(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, pgtest.Shared(t), pgtest.Shared(t))

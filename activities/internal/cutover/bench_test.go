@@ -197,7 +197,7 @@ func (b bench) failpoints(t *testing.T) func(action string) (string, error) {
 	require.NoError(t, err, "%s", out)
 	return func(action string) (string, error) {
 		child := exec.CommandContext(t.Context(), binary, "-test.run", "^TestInChild$", "-test.v")
-		child.Env = append(os.Environ(), "PGDTS_FAILPOINT="+action, "CUTOVER_SOURCE="+b.From.URI, "CUTOVER_TARGET="+b.To.URI,
+		child.Env = append(os.Environ(), "PGDTS_FAILPOINT="+action, "CUTOVER_SOURCE="+b.Spec.Source.URI, "CUTOVER_TARGET="+b.To.URI,
 			"CUTOVER_ID="+string(b.Spec.ID))
 		out, err := child.CombinedOutput()
 		return string(out), err

@@ -32,7 +32,11 @@ func movedRowTrigger(id migration.ID) string { return movedTrigger(id) + "_row" 
 // applications and pools take for a server that is not the primary any more.
 const createFunction = `
 select pg_advisory_xact_lock(hashtext('pgdts_fence'));
-create schema if not exists pgdts_fence;
+do $$ begin
+    if to_regnamespace('pgdts_fence') is null then -- "if not exists" takes the right to create even where it exists
+        create schema pgdts_fence;
+    end if;
+end $$;
 create or replace function pgdts_fence.%[1]s() returns trigger language plpgsql as %[2]s;
 comment on function pgdts_fence.%[1]s() is %[3]s`
 
@@ -57,6 +61,12 @@ func function(id migration.ID, target *pg.Server, comment string) string {
 // refuse makes the triggers in the fence's transaction and commits it, so that a writer that waits for a lock finds the
 // trigger when it gets it. Where the role may not make triggers it closes the database by its default instead.
 func (a *attempt) refuse(ctx context.Context) error {
+	if a.fence.prepared {
+		if err := a.blockPrepared(ctx); err != nil {
+			return err
+		}
+		return a.Source.Fault("commit triggers that refuse writes on", a.Source.Database(), a.fence.exec(ctx, "commit"))
+	}
 	err := a.makeTriggers(ctx)
 	if pg.SQLState(err) == "42501" {
 		if err := a.fence.exec(ctx, "rollback to savepoint fence"); err != nil {

@@ -138,7 +138,28 @@ func (c cleaning) drop(ctx context.Context, l ledger.Ledger) ([]string, error) {
 		}
 		return []string{fmt.Sprintf("slot %s is kept, as the definition says; it holds back the source's log: %s", name, how)}, nil
 	}
-	return slot.Drop(ctx, c.Source, l)
+	owed, err := slot.Drop(ctx, c.Source, l)
+	if err != nil {
+		return owed, err
+	}
+	if left := c.leftPrepared(ctx); left != "" {
+		owed = append(owed, left)
+	}
+	return owed, nil
+}
+
+// leftPrepared is a note, for which nothing fails: a source on which nothing was made need not answer.
+func (c cleaning) leftPrepared(ctx context.Context) string {
+	conn, err := c.connect(ctx, c.Source)
+	if err != nil {
+		return ""
+	}
+	defer pg.Close(conn)
+	left, err := leftPrepared(ctx, conn, c.id)
+	if err != nil {
+		c.Logger.Warn("could not look for the fence's functions", zap.Error(err))
+	}
+	return left
 }
 
 // liftFence is for an attempt that died between closing the source and opening the target, and that none followed.

@@ -15,6 +15,7 @@ import (
 	"github.com/pgdts/pgdts/activities/internal/follow"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/activities/internal/pg"
+	"github.com/pgdts/pgdts/activities/internal/throttle"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -27,6 +28,8 @@ type Config struct {
 	Skip   []string
 	Report func(migration.Beat)
 	Logger *zap.Logger
+
+	Gate *throttle.Meter // nil: open; before the fence alone
 
 	// TransactionAgeMax is how old a writing transaction on the source may be when the fence is begun; 0 = 60 s.
 	TransactionAgeMax time.Duration
@@ -165,7 +168,7 @@ func (a *attempt) cutOver(ctx context.Context) error {
 	var streaming context.Context
 	streaming, a.endStream = context.WithCancel(ctx)
 	a.follower = follow.New(follow.Config{
-		Source: a.Source, Target: a.Target, Spec: a.Spec, Run: a.Run, Logger: a.Logger, Report: a.relay,
+		Source: a.Source, Target: a.Target, Spec: a.Spec, Run: a.Run, Logger: a.Logger, Report: a.relay, Gate: a.Gate,
 	})
 	var background sync.WaitGroup
 	// Ends with streaming, or when the stream fails; then everything else is given up.
@@ -197,6 +200,7 @@ func (a *attempt) open(ctx context.Context, give context.CancelCauseFunc) error 
 	if err := a.raise(ctx, give); err != nil {
 		return err
 	}
+	a.follower.Hurry() // writers wait
 	deadline := time.AfterFunc(a.Spec.Cutover.Deadline.D(), func() {
 		give(notReady("cut over", "", fmt.Sprintf("the deadline of %s ended in step %s", a.Spec.Cutover.Deadline, a.at()),
 			"raise cutover.deadline, or let cutover.verify do less"))

@@ -36,6 +36,10 @@
 // attempt sees opened_at empty, removes the triggers and begins anew. After 6 the next attempt finds opened_at and only
 // does what comes after it.
 //
+// A role that may only read has the same fence by functions that an administrator has made (PreparedFence): they lock the
+// tables for the fence's transaction and make the triggers in it. Whether they did so for every table is asked of the
+// server, in that transaction, and not of them.
+//
 // What refuses writes lives in schema pgdts_fence of the source, which stays when the migration's other traces are
 // removed: function moved_<short id>, whose comment tells what else was set. It is removed by Unfence alone.
 package cutover

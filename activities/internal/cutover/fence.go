@@ -25,6 +25,8 @@ type fence struct {
 	source *pg.Server
 	lost   context.CancelCauseFunc
 	tables []relation
+	// prepared: an administrator's functions lock and close the tables, see PreparedFence.
+	prepared bool
 
 	mu      sync.Mutex
 	conn    *pgx.Conn
@@ -40,9 +42,9 @@ func (f *fence) connect(ctx context.Context, session string) (err error) {
 
 func (f *fence) pid() uint32 { return f.conn.PgConn().PID() }
 
-// lock begins the transaction and takes the locks, or fails and leaves the transaction to be rolled back.
-func (f *fence) lock(ctx context.Context, tables []relation, timeout time.Duration) error {
-	if len(tables) == 0 {
+// lock begins the transaction and takes the locks by a statement, or fails and leaves the transaction to be rolled back.
+func (f *fence) lock(ctx context.Context, statement string, timeout time.Duration) error {
+	if statement == "" {
 		_, err := f.conn.Exec(ctx, "begin")
 		return err
 	}
@@ -51,7 +53,7 @@ func (f *fence) lock(ctx context.Context, tables []relation, timeout time.Durati
 	if _, err := f.conn.Exec(ctx, begin); err != nil {
 		return err
 	}
-	if _, err := f.conn.Exec(ctx, lockStatement(tables), pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := f.conn.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	// What follows must not give way any more.

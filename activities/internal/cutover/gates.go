@@ -47,9 +47,17 @@ func (a *attempt) gates(ctx context.Context) error {
 		return notReady("pass the gates for", string(a.Spec.ID),
 			fmt.Sprintf("the latency was not below %s for %s; it is %s", latencyMax, a.Spec.Cutover.SteadyFor,
 				a.follower.Latency().Round(100*time.Millisecond)),
-			"wait until the target has caught up, or cut over when the source has less to write")
+			a.latencyHint())
 	}
 	return err
+}
+
+func (a *attempt) latencyHint() string {
+	if a.Gate != nil && a.Gate.BytesPerSecond() > 0 {
+		return "throttle.incremental holds the changes back: raise it or take it away, pgdts throttle " + a.Spec.ID.Short() +
+			" --incremental-rows 0 --incremental-mb 0"
+	}
+	return "wait until the target has caught up, or cut over when the source has less to write"
 }
 
 // ranOut tells a gate's patience from the end of everything.

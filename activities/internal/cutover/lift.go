@@ -3,6 +3,7 @@ package cutover
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +29,13 @@ func Unfence(ctx context.Context, source *pg.Server) ([]string, error) {
 type fenceFunction struct {
 	name    string
 	comment string
+	// short is the migration's when its administrator's functions have to be asked; "" where the role owns the function.
+	short string
 }
 
 const readFunctions = `
-select p.proname, coalesce(obj_description(p.oid, 'pg_proc'), '')
+select p.proname, coalesce(obj_description(p.oid, 'pg_proc'), ''),
+       case when pg_has_role(p.proowner, 'usage') then '' else substr(p.proname, 7) end
 from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = 'pgdts_fence' and left(p.proname, 6) = 'moved_' and ($1 = '' or p.proname = $1)
 order by 1`
@@ -48,7 +52,7 @@ func lift(ctx context.Context, source *pg.Server, conn *pgx.Conn, id migration.I
 	}
 	functions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (fenceFunction, error) {
 		var f fenceFunction
-		return f, row.Scan(&f.name, &f.comment)
+		return f, row.Scan(&f.name, &f.comment, &f.short)
 	})
 	if err != nil {
 		return nil, source.Fault("look for a fence on", source.Database(), err)
@@ -61,7 +65,7 @@ func lift(ctx context.Context, source *pg.Server, conn *pgx.Conn, id migration.I
 			return removed, source.Fault("lift the fence on", source.Database(), err)
 		}
 	}
-	if len(functions) > 0 {
+	if slices.ContainsFunc(functions, func(f fenceFunction) bool { return f.short == "" }) {
 		_, err = conn.Exec(ctx, dropFenceSchema, pgx.QueryExecModeSimpleProtocol)
 	}
 	return removed, source.Fault("drop schema", fenceSchema, err)
@@ -85,12 +89,41 @@ const dropFenceSchema = `
 do $$
 begin
     drop schema if exists pgdts_fence restrict;
-exception when dependent_objects_still_exist then
+exception when dependent_objects_still_exist or insufficient_privilege then
     null;
 end $$`
 
+// disarm makes the triggers do nothing.
+func (f fenceFunction) disarm() string {
+	if f.short != "" {
+		return fmt.Sprintf("select dts_sync.fence_disarm_%s()", f.short)
+	}
+	return fmt.Sprintf(disarm, migration.Quote(f.name))
+}
+
+// drop removes the function when no trigger uses it.
+func (f fenceFunction) drop() string {
+	if f.short != "" {
+		return f.disarm()
+	}
+	return "drop function " + fenceSchema + "." + migration.Quote(f.name) + "()"
+}
+
+// dropTrigger removes one trigger; an administrator's function removes all of them from the table.
+func (f fenceFunction) dropTrigger(trigger string, table relation) string {
+	if f.short != "" {
+		return fmt.Sprintf("select dts_sync.fence_lift_%s(%d)", f.short, table.oid)
+	}
+	return "drop trigger if exists " + migration.Quote(trigger) + " on " + table.name.SQL()
+}
+
 func liftOne(ctx context.Context, source *pg.Server, conn *pgx.Conn, f fenceFunction) ([]string, error) {
-	if _, err := conn.Exec(ctx, fmt.Sprintf(disarm, migration.Quote(f.name)), pgx.QueryExecModeSimpleProtocol); err != nil {
+	_, err := conn.Exec(ctx, f.disarm(), pgx.QueryExecModeSimpleProtocol)
+	if state := pg.SQLState(err); f.short != "" && (state == "42501" || state == "42883" || state == "3F000") {
+		return nil, migration.NewFault(migration.FaultPrivilege, "lift the fence on", source.Database(), err,
+			"another role closed the tables: let it, or an owner of the tables or a superuser, run pgdts unfence")
+	}
+	if err != nil {
 		return nil, err
 	}
 	removed, err := resetReadOnly(ctx, source, conn, f)
@@ -108,8 +141,7 @@ func liftOne(ctx context.Context, source *pg.Server, conn *pgx.Conn, f fenceFunc
 		return append(removed, fmt.Sprintf("what the triggers on %s do: they are in use and could not be dropped, but refuse nothing any more",
 			some(kept))), nil
 	}
-	drop := "drop function " + fenceSchema + "." + migration.Quote(f.name) + "()"
-	if _, err := conn.Exec(ctx, drop); err != nil && pg.SQLState(err) != "42883" {
+	if _, err := conn.Exec(ctx, f.drop()); err != nil && pg.SQLState(err) != "42883" {
 		return removed, err
 	}
 	return append(removed, "function "+fenceSchema+"."+f.name), nil
@@ -137,7 +169,7 @@ func resetReadOnly(ctx context.Context, source *pg.Server, conn *pgx.Conn, f fen
 }
 
 const readTriggers = `
-select t.tgname, c.relname, n.nspname
+select t.tgname, c.oid, c.relname, n.nspname
 from pg_trigger t
 join pg_proc p on p.oid = t.tgfoid join pg_namespace f on f.oid = p.pronamespace
 join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
@@ -156,10 +188,10 @@ func dropTriggers(ctx context.Context, conn *pgx.Conn, f fenceFunction) (dropped
 		}
 		var statements, tables []string
 		var trigger string
-		var table migration.TableName
-		_, err = pgx.ForEachRow(rows, []any{&trigger, &table.Name, &table.Schema}, func() error {
-			statements = append(statements, "drop trigger if exists "+migration.Quote(trigger)+" on "+table.SQL())
-			tables = append(tables, table.String())
+		var table relation
+		_, err = pgx.ForEachRow(rows, []any{&trigger, &table.oid, &table.name.Name, &table.name.Schema}, func() error {
+			statements = append(statements, f.dropTrigger(trigger, table))
+			tables = append(tables, table.name.String())
 			return nil
 		})
 		if err != nil || len(statements) == 0 {

@@ -170,13 +170,16 @@ func (a *attempt) lockOnce(ctx context.Context, timeout time.Duration, blockers 
 	if err != nil {
 		return false, err
 	}
+	if a.fence.prepared, err = a.usesPrepared(ctx, wanted); err != nil {
+		return false, a.Source.Fault("read rights on", a.Source.Database(), err)
+	}
 	attempting, done := context.WithCancel(ctx)
 	group, attempting := errgroup.WithContext(attempting)
 	// Ends when the attempt is over.
 	group.Go(func() error { return a.watchBlockers(attempting, blockers) })
 	group.Go(func() error {
 		defer done()
-		return a.fence.lock(ctx, blockers.order(wanted), timeout)
+		return a.fence.lock(ctx, a.lockStatement(blockers.order(wanted)), timeout)
 	})
 	err = group.Wait()
 	switch pg.SQLState(err) {
@@ -185,7 +188,8 @@ func (a *attempt) lockOnce(ctx context.Context, timeout time.Duration, blockers 
 		return false, a.fence.rollback(ctx)
 	case "42501":
 		return false, migration.NewFault(migration.FaultNotReady, "lock tables of", a.Source.Database(), err,
-			"the role may not lock the tables: let it own them or grant it update on them; or use cutover.fence: read-only")
+			"the role may not lock the tables: let it own them, or let an administrator run the SQL that `pgdts check` prints "+
+				"for item FENCE_RIGHT; or use cutover.fence: read-only")
 	case "53200":
 		return false, migration.NewFault(migration.FaultNotReady, "lock tables of", a.Source.Database(), err,
 			"raise max_locks_per_transaction on the source (needs a restart)")
@@ -202,7 +206,10 @@ func (a *attempt) lockOnce(ctx context.Context, timeout time.Duration, blockers 
 		return false, a.fence.rollback(ctx)
 	}
 	a.fence.tables = found
-	return true, nil
+	if a.fence.prepared {
+		err = a.mustHold(ctx, found)
+	}
+	return err == nil, err
 }
 
 // blockers are the sessions that were in the way last, and the tables where they were.
@@ -290,7 +297,14 @@ func (a *attempt) watchBlockers(ctx context.Context, b *blockers) error {
 	return nil
 }
 
-func lockStatement(tables []relation) string {
+// lockStatement is "" where there is nothing to lock.
+func (a *attempt) lockStatement(tables []relation) string {
+	switch {
+	case len(tables) == 0:
+		return ""
+	case a.fence.prepared:
+		return lockPrepared(a.Spec.ID, tables)
+	}
 	names := make([]string, len(tables))
 	for i, table := range tables {
 		names[i] = "only " + table.name.SQL()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,6 +75,9 @@ func (a *attempt) inOpening(ctx context.Context, tx pgx.Tx) error {
 		return a.Target.Fault("open", string(a.Spec.ID), err)
 	}
 	if err := a.makeOpeningObjects(ctx, tx); err != nil {
+		return err
+	}
+	if err := a.noteRights(ctx, tx.Conn()); err != nil {
 		return err
 	}
 	if a.refuses() {
@@ -161,6 +165,36 @@ func (a *attempt) makeOpeningObjects(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// disturbing kinds come into being at the opening where no session may keep them still.
+var disturbing = []string{"FK CONSTRAINT", "TRIGGER"}
+
+// noteRights says which way was taken because of what a role may not.
+func (a *attempt) noteRights(ctx context.Context, conn *pgx.Conn) error {
+	l := ledger.Ledger{ID: a.Spec.ID, Conn: conn}
+	known, err := l.Read(ctx)
+	if err != nil {
+		return a.Target.Fault("read ledger", string(a.Spec.ID), err)
+	}
+	objects, err := l.Objects(ctx, schema.Opening)
+	if err != nil {
+		return a.Target.Fault("read objects of", string(a.Spec.ID), err)
+	}
+	late := 0
+	for _, object := range objects {
+		if slices.Contains(disturbing, object.Kind) {
+			late++
+		}
+	}
+	if !known.ReplicaRole && late > 0 {
+		a.note("the role may not set session_replication_role on the target: %d foreign keys and triggers were created when it was "+
+			"opened, and the foreign keys were checked after that", late)
+	}
+	if a.fence != nil && a.fence.prepared {
+		a.note("the source was locked and closed by functions that an administrator had prepared for the role")
+	}
+	return nil
+}
+
 type objectOutcome struct{ state, sqlstate, message string }
 
 // makeObject leaves out, with a note, what may be left out; anything else that fails gives the opening up.
@@ -181,7 +215,7 @@ func (a *attempt) makeObject(ctx context.Context, tx pgx.Tx, object ledger.Objec
 		return objectOutcome{state: ledger.ObjectDone}, a.Target.Fault("create", object.Title(), part.Commit(ctx))
 	}
 	var own *pgconn.PgError
-	if a.Spec.Schema.OnObjectFailure != "skip" || !errors.As(err, &own) {
+	if !errors.As(err, &own) || a.Spec.Schema.OnObjectFailure != "skip" && !schema.MayLack(object.Kind, own.Code) {
 		fault := migration.NewFault(migration.FaultNotReady, "create", object.Title(), err,
 			fmt.Sprintf("repair the cause on the target and cut over again; or leave the object out: pgdts resume %s --ignore %d, and cut over",
 				a.Spec.ID, object.No))

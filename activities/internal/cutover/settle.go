@@ -22,7 +22,7 @@ func Settle(ctx context.Context, config Config) (ledger.Evidence, error) {
 		return ledger.Evidence{}, err
 	}
 	a.evidence.Verified = string(compare.MethodNone)
-	for _, next := range []func(context.Context) error{a.noteMembers, a.settleSequences, a.createOpening} {
+	for _, next := range []func(context.Context) error{a.noteMembers, a.settleSequences, a.createOpening, a.noteLateObjects} {
 		if err := next(ctx); err != nil {
 			return ledger.Evidence{}, err
 		}
@@ -35,6 +35,8 @@ func Settle(ctx context.Context, config Config) (ledger.Evidence, error) {
 	err = a.lane.RecordEvidence(ctx, a.target, a.evidence)
 	return a.evidence, a.Target.Fault("record evidence of", string(config.Spec.ID), err)
 }
+
+func (a *attempt) noteLateObjects(ctx context.Context) error { return a.noteRights(ctx, a.target) }
 
 // settleSequences leaves sequences at their start where no rows were moved that have taken values from them.
 func (a *attempt) settleSequences(ctx context.Context) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/slot"
 	"github.com/pgdts/pgdts/activities/internal/stream"
+	"github.com/pgdts/pgdts/activities/internal/throttle"
 	"github.com/pgdts/pgdts/activities/internal/wal"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -26,6 +27,7 @@ type Config struct {
 	Run            string
 	Report         func(migration.Beat)
 	Logger         *zap.Logger
+	Gate           *throttle.Meter // nil: open
 }
 
 // laneName is where the stream writes. The cutover follows in the same lane: only one of them runs.
@@ -61,11 +63,14 @@ type Follower struct {
 	beating   chan struct{}
 	heartbeat heartbeats
 	markers   atomic.Int64
+	hurrying  context.Context // ended by Hurry
+	hurry     context.CancelFunc
 }
 
 // New opens nothing.
 func New(config Config) *Follower {
 	f := &Follower{config: config, board: newBoard(), beating: make(chan struct{}, 1)}
+	f.hurrying, f.hurry = context.WithCancel(context.Background())
 	f.openApplier = func(ctx context.Context, lane ledger.Lane) (applier, error) {
 		return apply.New(ctx, apply.Config{
 			Source: config.Source, Target: config.Target, Lane: lane, Spec: config.Spec, Logger: config.Logger,

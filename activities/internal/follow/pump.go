@@ -9,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/failpoint"
-	"github.com/pgdts/pgdts/activities/internal/stream"
 	"github.com/pgdts/pgdts/activities/internal/wal"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -29,14 +28,16 @@ func (f *Follower) pump(ctx context.Context) error {
 	applying, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(inHandWithin, stop) })()
-	limits := stream.Limits{Changes: batchChanges, Bytes: batchBytes, Wait: batchWait}
 	for ctx.Err() == nil {
-		batch, err := f.stream.Next(ctx, limits)
+		batch, err := f.stream.Next(ctx, f.limits())
 		if err != nil {
 			return err
 		}
 		switch {
 		case len(batch.Transactions) > 0:
+			if err = f.pass(ctx, batch.Transactions); err != nil {
+				return nil // ctx has ended; nothing of the batch is applied, and it comes again
+			}
 			err = f.apply(applying, batch.Transactions)
 		case batch.Idle > f.applier.Position():
 			err = f.idle(applying, batch.Idle, batch.Asked)

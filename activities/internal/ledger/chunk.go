@@ -23,12 +23,13 @@ type Chunk struct {
 	Low, High []string
 	Bytes     int64 // estimate, heap and TOAST on the source
 	Attempts  int
+	Hold      TableHold // Names are nil unless the table has a snapshot of its own
 }
 
 const insertTable = `
 insert into dts_sync.tbl (migration, relid, schema, name, target_schema, target_name, mode, stage, published, key, def, fingerprint,
-                          est_rows, est_bytes, writes_base, was_empty)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+                          est_rows, est_bytes, writes_base, was_empty, held)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 
 const insertChunk = `
 insert into dts_sync.chunk (migration, relid, no, ord, lo, hi, bytes_est) values ($1, $2, $3, $4, $5, $6, $7)`
@@ -56,7 +57,7 @@ func WritePlan(ctx context.Context, tx pgx.Tx, id migration.ID, tables []Table, 
 			key = []string{}
 		}
 		batch.Queue(insertTable, id, t.OID, t.Name.Schema, t.Name.Name, t.Target.Schema, t.Target.Name, t.Mode, t.Stage, t.Published,
-			key, def, t.Fingerprint(), rows, bytes, t.WriteBase, t.WasEmpty)
+			key, def, t.Fingerprint(), rows, bytes, t.WriteBase, t.WasEmpty, t.Held)
 	}
 	ordered := slices.SortedStableFunc(slices.Values(chunks), func(a, b Chunk) int {
 		return cmp.Or(cmp.Compare(size[b.RelID], size[a.RelID]), cmp.Compare(a.RelID, b.RelID))
@@ -68,26 +69,74 @@ func WritePlan(ctx context.Context, tx pgx.Tx, id migration.ID, tables []Table, 
 	return tx.SendBatch(ctx, batch).Close()
 }
 
+const narrowChunk = `
+update dts_sync.chunk set hi = $4, bytes_est = $5, retry_at = null where migration = $1 and relid = $2 and no = $3 and state = 'todo'`
+
+// addPart numbers the parts behind all others of the table; they are claimed in the place of the whole.
+const addPart = `
+insert into dts_sync.chunk (migration, relid, no, ord, lo, hi, bytes_est)
+select migration, relid, (select max(no) + 1 from dts_sync.chunk where migration = $1 and relid = $2), ord, $4, $5, $6
+from dts_sync.chunk where migration = $1 and relid = $2 and no = $3`
+
+// SplitChunk makes several chunks of one that is not done, at bounds inside it. When somebody else has it, nothing changes.
+func SplitChunk(ctx context.Context, tx pgx.Tx, id migration.ID, c Chunk, bounds [][]string) error {
+	mine, err := LockChunk(ctx, tx, id, c)
+	if err != nil || !mine {
+		return err
+	}
+	// The numbers of parts must not be given twice.
+	if _, err := tx.Exec(ctx, "select from dts_sync.tbl where migration = $1 and relid = $2 for update", id, c.RelID); err != nil {
+		return err
+	}
+	part := c.Bytes / int64(len(bounds)+1)
+	if _, err := tx.Exec(ctx, narrowChunk, id, c.RelID, c.No, bounds[0], c.Bytes-part*int64(len(bounds))); err != nil {
+		return err
+	}
+	for i, low := range bounds {
+		high := c.High
+		if i+1 < len(bounds) {
+			high = bounds[i+1]
+		}
+		if _, err := tx.Exec(ctx, addPart, id, c.RelID, c.No, low, high, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutOff leaves a chunk for later without counting that as a failure.
+func PutOff(ctx context.Context, tx pgx.Tx, id migration.ID, c Chunk, pause time.Duration) error {
+	_, err := tx.Exec(ctx, `update dts_sync.chunk set retry_at = clock_timestamp() + $4::interval
+		where migration = $1 and relid = $2 and no = $3 and state = 'todo'`, id, c.RelID, c.No, pause.String())
+	return err
+}
+
 // reservation keeps two lanes from counting an attempt at the same chunk in the moment between ClaimChunk and LockChunk.
 const reservation = 2 * time.Second
 
 const claimChunk = `
 update dts_sync.chunk c set attempts = attempts + 1, token = $2, retry_at = clock_timestamp() + $3::interval
+from dts_sync.tbl t
 where (c.migration, c.relid, c.no) = (
-    select migration, relid, no from dts_sync.chunk
-    where migration = $1 and state = 'todo' and (retry_at is null or retry_at <= clock_timestamp())
-    order by ord limit 1 for update skip locked)
-returning relid, no, lo, hi, bytes_est, attempts`
+    select c.migration, c.relid, c.no
+    from dts_sync.chunk c join dts_sync.tbl t on t.migration = c.migration and t.relid = c.relid
+    where c.migration = $1 and c.state = 'todo' and (c.retry_at is null or c.retry_at <= clock_timestamp())
+      and (not t.held or t.snapshot_names <> '{}')
+    order by c.ord limit 1 for update of c skip locked)
+  and t.migration = c.migration and t.relid = c.relid
+returning c.relid, c.no, c.lo, c.hi, c.bytes_est, c.attempts, t.snapshot_epoch, t.snapshot_names, coalesce(t.snapshot, '')`
 
 // ClaimChunk counts an attempt at the next chunk that is due, of the largest table first. It passes over chunks that
-// somebody works on, and never waits. The claim binds nobody: LockChunk, in the transaction that copies, does.
+// somebody works on, and those whose table lacks its snapshot, and never waits. The claim binds nobody: LockChunk, in the
+// transaction that copies, does.
 func ClaimChunk(ctx context.Context, tx pgx.Tx, lane Lane) (Chunk, bool, error) {
 	var c Chunk
 	err := tx.QueryRow(ctx, claimChunk, lane.ID, lane.Token, reservation.String()).
-		Scan(&c.RelID, &c.No, &c.Low, &c.High, &c.Bytes, &c.Attempts)
+		Scan(&c.RelID, &c.No, &c.Low, &c.High, &c.Bytes, &c.Attempts, &c.Hold.Epoch, &c.Hold.Names, &c.Hold.Snapshot)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return c, false, nil
 	}
+	c.Hold.RelID = c.RelID
 	return c, err == nil, err
 }
 
@@ -117,32 +166,44 @@ type Copied struct {
 	Rows     int64         // written
 	Kept     int64         // not written, because the target has their key
 	Bytes    int64         // of the COPY stream
-	Epoch    int           // of the held snapshot; 0 where each chunk has its own
+	// Epoch is of the snapshot that is held for all tables, TableEpoch of the one for this table; 0 where there is none.
+	Epoch, TableEpoch int
 }
 
 const finishChunk = `
 update dts_sync.chunk set state = 'done', snap = $4, snap_lsn = $5::text::pg_lsn, rows = $6, kept = $7, bytes = $8, token = $9,
        failed_at = null, retry_at = null, error = null
-where migration = $1 and relid = $2 and no = $3 and state = 'todo'`
+where migration = $1 and relid = $2 and no = $3 and state = 'todo'
+returning not exists (select from dts_sync.chunk o where o.migration = $1 and o.relid = $2 and o.no <> $3 and o.state = 'todo')`
 
-// FinishChunk marks the chunk as done, in the transaction that wrote its rows (I1). It fails by ErrEpoch when the snapshot
+// FinishChunk marks the chunk as done, in the transaction that wrote its rows (I1), and tells whether it may have been the
+// table's last: of two that commit at once each may see the other undone. It fails by ErrEpoch when the snapshot
 // that they were read under has been given up; otherwise no snapshot is, until the transaction ends.
-func FinishChunk(ctx context.Context, tx pgx.Tx, lane Lane, c Chunk, done Copied) error {
+func FinishChunk(ctx context.Context, tx pgx.Tx, lane Lane, c Chunk, done Copied) (last bool, err error) {
+	if done.TableEpoch > 0 {
+		epoch, err := lockTableEpoch(ctx, tx, lane.ID, c.RelID)
+		if err == nil && epoch != done.TableEpoch {
+			err = ErrEpoch
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 	if done.Epoch > 0 {
 		epoch, err := lockEpoch(ctx, tx, lane.ID)
 		if err == nil && epoch != done.Epoch {
 			err = ErrEpoch
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	tag, err := tx.Exec(ctx, finishChunk, lane.ID, c.RelID, c.No, done.Snapshot.String(), done.LSN.String(), done.Rows,
-		done.Kept, done.Bytes, lane.Token)
-	if err == nil && tag.RowsAffected() != 1 {
-		return migration.Faultf(migration.FaultBug, "finish chunk", "", "the chunk's row was done although it was locked")
+	err = tx.QueryRow(ctx, finishChunk, lane.ID, c.RelID, c.No, done.Snapshot.String(), done.LSN.String(), done.Rows,
+		done.Kept, done.Bytes, lane.Token).Scan(&last)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = migration.Faultf(migration.FaultBug, "finish chunk", "", "the chunk's row was done although it was locked")
 	}
-	return err
+	return last, err
 }
 
 // failChunk doubles the pause with the age of the outage: one second at first, thirty at most.

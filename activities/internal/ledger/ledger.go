@@ -34,7 +34,7 @@ func Create(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(hashtext('dts_sync'))"); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, schema)
+		_, err := tx.Exec(ctx, schema+throttleTable)
 		return err
 	})
 }

@@ -73,15 +73,26 @@ func (l Ledger) Report(ctx context.Context) (migration.Report, error) {
 	return report, nil
 }
 
+const readCopied = `
+select coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint from dts_sync.chunk where migration = $1 and state = 'done'`
+
+// Copied is what the copy has moved so far.
+func (l Ledger) Copied(ctx context.Context) (all migration.Amounts, err error) {
+	err = l.Conn.QueryRow(ctx, readCopied, l.ID).Scan(&all.Rows, &all.Bytes)
+	return all, err
+}
+
 const readStatuses = `
 select t.schema, t.name, t.target_schema, t.target_name, t.stage, t.mode, t.key, coalesce(c.done, 0), coalesce(c.total, 0),
        coalesce(c.rows, 0), t.est_rows, coalesce(c.kept, 0), coalesce(c.bytes, 0), t.est_bytes, t.conflicts,
-       coalesce(t.verdict, ''), coalesce(t.error, c.error, '')
+       coalesce(t.verdict, ''), coalesce(t.error, c.error, ''),
+       case when t.stage <> 'planned' then 100 else coalesce(c.percent, 0) end::float8
 from dts_sync.tbl t
 left join (
     select k.relid, count(*) filter (where k.state = 'done') as done, count(*) as total,
            sum(k.rows) filter (where k.state = 'done')::bigint as rows, sum(k.bytes) filter (where k.state = 'done')::bigint as bytes,
-           sum(k.kept)::bigint as kept, max(k.error) filter (where k.state <> 'done') as error
+           sum(k.kept)::bigint as kept,
+           round(100 * sum(k.bytes_est) filter (where k.state = 'done') / nullif(sum(k.bytes_est), 0), 1) as percent, max(k.error) filter (where k.state <> 'done') as error
     from dts_sync.chunk k where k.migration = $1 group by k.relid
 ) c on c.relid = t.relid
 where t.migration = $1
@@ -97,7 +108,7 @@ func (l Ledger) TableStatuses(ctx context.Context) ([]migration.TableStatus, err
 		var s migration.TableStatus
 		var name, target migration.TableName
 		err := row.Scan(&name.Schema, &name.Name, &target.Schema, &target.Name, &s.Stage, &s.Mode, &s.Key, &s.Chunks.Copied, &s.Chunks.Total,
-			&s.Rows.Copied, &s.Rows.Total, &s.Kept, &s.Bytes.Copied, &s.Bytes.Total, &s.Conflicts, &s.Verification, &s.Error)
+			&s.Rows.Copied, &s.Rows.Total, &s.Kept, &s.Bytes.Copied, &s.Bytes.Total, &s.Conflicts, &s.Verification, &s.Error, &s.Percent)
 		s.Table = name.String()
 		if target != name {
 			s.Target = target.String()

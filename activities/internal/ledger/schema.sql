@@ -60,6 +60,11 @@ create table if not exists dts_sync.tbl (
     conflicts   bigint not null default 0,      -- rows that were not as the exact regime demands
     verdict     text,
     finisher    text,                           -- the lane that builds this table's key and indexes
+    held        boolean not null default false, -- its chunks are of one snapshot that lanes hold for this table alone
+    holder      text,                           -- the lane that takes that snapshot
+    snapshot_epoch int not null default 0,      -- counts such snapshots: one that is lost takes this table's copy with it
+    snapshot_names text[] not null default '{}',-- of the sessions that hold it; none: no chunk can be copied
+    snapshot    text,
     failed_at   timestamptz,                    -- start of the outage of this table
     retry_at    timestamptz,
     error       text,

@@ -25,11 +25,12 @@ type Table struct {
 	WriteBase int64
 	Verdict   string
 	WasEmpty  bool // it was on the target before, without rows: what is in it is the copy's
+	Held      bool // several chunks, of one snapshot that lanes hold for the table alone
 }
 
 const readTables = `
 select def, mode, stage, published, coalesce(smin, ''), coalesce(smax, ''), extra, coalesce(hi_lsn, '0/0')::text,
-       conflicts, truncates, coalesce(writes_base, 0), coalesce(verdict, ''), was_empty
+       conflicts, truncates, coalesce(writes_base, 0), coalesce(verdict, ''), was_empty, held
 from dts_sync.tbl where migration = $1 order by est_bytes desc, relid`
 
 // Tables reads all tables, largest first.
@@ -47,7 +48,7 @@ func scanTable(row pgx.CollectableRow) (Table, error) {
 	var smin, smax, high string
 	var extra []string
 	err := row.Scan(&def, &t.Mode, &t.Stage, &t.Published, &smin, &smax, &extra, &high,
-		&t.Conflicts, &t.Truncates, &t.WriteBase, &t.Verdict, &t.WasEmpty)
+		&t.Conflicts, &t.Truncates, &t.WriteBase, &t.Verdict, &t.WasEmpty, &t.Held)
 	if err != nil {
 		return t, err
 	}

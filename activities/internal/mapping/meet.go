@@ -86,13 +86,13 @@ func (m *meeting) settle(t *Table) {
 	above, selected := *t, true
 	for above.Partition && selected {
 		if found, ok := m.there[above.Target]; ok && found.isTable() {
-			t.Target = above.Target
+			t.Settled, t.Target = above.Name != t.Name, above.Target
 			return
 		}
 		above, selected = m.named(above.Parent)
 	}
 	if found, ok := m.there[above.Target]; selected && ok && found.isTable() {
-		t.Target = above.Target
+		t.Settled, t.Target = above.Name != t.Name, above.Target
 	}
 }
 

@@ -184,18 +184,18 @@ func (r *resolver) lacksParent(child Table, l link) {
 	leftOut := func(column string) bool {
 		return !slices.ContainsFunc(child.Into, func(c Column) bool { return c.Source == column })
 	}
-	fix := fmt.Sprintf("select it too, by an entry with table: %s; or leave %s out; or, on the source, alter table %s ",
+	fix := fmt.Sprintf("select it too, by an entry with table: %s; or leave %s out; or, on the source: alter table %s ",
 		patternOf(parent), child.Name, child.Name.SQL())
 	switch {
 	case l.Constraint == "" && with:
-		r.problem(KindParents, child.Name.String(), fix+"no inherit "+parent.SQL()+";",
+		r.problem(KindParents, child.Name.String(), fix+"no inherit "+parent.SQL(),
 			"table %s inherits from %s, which is not selected", child.Name, parent)
 	case l.Constraint == "", slices.ContainsFunc(l.Columns, leftOut): // the key goes with its column
 	default:
 		r.add(Problem{
 			Kind: KindParents, Object: child.Name.String(), Alert: !with,
 			Text: fmt.Sprintf("table %s refers to %s by foreign key %s, and %s is not selected", child.Name, parent, l.Constraint, parent),
-			Fix:  fix + "drop constraint " + migration.Quote(l.Constraint) + ";",
+			Fix:  fix + "drop constraint " + migration.Quote(l.Constraint),
 		})
 	}
 }

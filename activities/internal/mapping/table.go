@@ -38,6 +38,8 @@ type Table struct {
 	Keep bool `json:"keep,omitempty"`
 	// Merged: other selected tables are written into the same table of the target.
 	Merged bool `json:"merged,omitempty"`
+	// Settled: it is a partition whose rows go through a table above it, which may have those of others too.
+	Settled bool `json:"settled,omitempty"`
 }
 
 // Column is a column of the target and where its value comes from.

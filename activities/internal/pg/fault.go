@@ -61,6 +61,10 @@ func kindOf(err error) migration.FaultKind {
 	var pgErr *pgconn.PgError
 	var connectErr *pgconn.ConnectError
 	connecting := errors.As(err, &connectErr)
+	var missing *lack
+	if errors.As(err, &missing) {
+		return migration.FaultUnauthorized
+	}
 	if errors.As(err, &pgErr) {
 		return kindOfState(pgErr.Code, connecting)
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +14,13 @@ import (
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
-// Secrets are passwords that a person typed into a definition for `run`. They live in the memory of that process only.
-type Secrets map[migration.Side]string
-
 // Server is one of the two databases, ready to be connected to.
 type Server struct {
 	Side     migration.Side
 	endpoint migration.Endpoint
-	config   *pgx.ConnConfig
+	secrets  *migration.Secrets
+	said     parameters      // what the definition says, without files and secrets
+	static   *pgx.ConnConfig // what that comes to; nil where it takes a file that is not there
 }
 
 const connectTimeout = 10 * time.Second
@@ -54,21 +50,50 @@ var settings = map[string]string{
 	"tcp_keepalives_count":                "3",
 }
 
-// NewServer resolves an endpoint. It opens nothing. An error names the key of the definition that is wrong.
-func NewServer(side migration.Side, endpoint migration.Endpoint, secrets Secrets) (*Server, error) {
-	if uri := endpoint.URI; uri != "" && !strings.HasPrefix(uri, "postgres://") && !strings.HasPrefix(uri, "postgresql://") {
-		return nil, migration.Faultf(migration.FaultInvalid, string(side), "uri", "want postgres://user@host:port/database")
-	}
-	config, err := pgx.ParseConfig(connString(endpoint))
+// NewServer reads an endpoint. It opens nothing and reads no secret: every connect does, so that a secret that has changed
+// is taken anew. The error is that of a definition which can never work; it names the key.
+func NewServer(side migration.Side, endpoint migration.Endpoint, secrets *migration.Secrets) (*Server, error) {
+	s := &Server{Side: side, endpoint: endpoint, secrets: secrets}
+	from, err := s.origin()
 	if err != nil {
-		return nil, migration.NewFault(migration.FaultInvalid, string(side), "", redact(err), "")
+		return s, nil //nolint:nilerr // another worker may know it, so it is said at every connect
 	}
-	password, err := resolvePassword(side, endpoint, secrets)
+	if s.said, err = given(from.Endpoint); err != nil {
+		return nil, migration.NewFault(migration.FaultInvalid, string(side), "uri", err, "")
+	}
+	all, err := s.said.folded(from.key)
 	if err != nil {
-		return nil, err
+		return s, nil //nolint:nilerr // the service file may come
 	}
-	if password != "" {
-		config.Password = password
+	if err := all.refuse(); err != nil {
+		return nil, migration.NewFault(migration.FaultInvalid, string(side), "", err, "")
+	}
+	delete(all, "sslpassword")
+	all["sslrootcert"] = ""
+	if s.static, err = parse(all); err != nil {
+		return nil, migration.NewFault(migration.FaultInvalid, string(side), "", err, "")
+	}
+	return s, nil
+}
+
+// refuse names what would silently mean something else.
+func (p parameters) refuse() error {
+	for _, keyword := range refusedParameters {
+		if p[keyword] != "" {
+			return fmt.Errorf("connection settings: %s (%s) is not supported", keyword, variables[keyword])
+		}
+	}
+	if p["sslrootcert"] == systemAuthorities && p.mode() != "verify-full" {
+		return fmt.Errorf("connection settings: the system's authorities vouch for names, so they take ssl mode verify-full, not %s", p.mode())
+	}
+	return nil
+}
+
+// parse lets the driver read the parameters. The error quotes no value.
+func parse(p parameters) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(p.connString())
+	if err != nil {
+		return nil, redact(err)
 	}
 	config.ConnectTimeout = connectTimeout
 	dialer := &net.Dialer{
@@ -80,7 +105,7 @@ func NewServer(side migration.Side, endpoint migration.Endpoint, secrets Secrets
 		config.RuntimeParams[name] = value
 	}
 	config.AfterConnect = settle
-	return &Server{Side: side, endpoint: endpoint, config: config}, nil
+	return config, nil
 }
 
 // settle sets what older servers do not know and would refuse as startup parameters. A time-out that an administrator
@@ -125,85 +150,35 @@ func redact(err error) error {
 	return fmt.Errorf("connection settings: %s", text)
 }
 
-func connString(e migration.Endpoint) string {
-	query := url.Values{}
-	if e.SSL != nil {
-		set(query, "sslmode", e.SSL.Mode)
-		set(query, "sslrootcert", e.SSL.CA)
-		set(query, "sslcert", e.SSL.Cert)
-		set(query, "sslkey", e.SSL.Key)
-	}
-	if e.URI != "" {
-		parsed, err := url.Parse(e.URI)
-		if err != nil {
-			return e.URI // the driver says what is wrong with it
-		}
-		merged := parameters(parsed)
-		for key, values := range query {
-			merged[key] = values
-		}
-		parsed.RawQuery = encoded(merged)
-		return parsed.String()
-	}
-	set(query, "host", e.Host)
-	if e.Port != 0 {
-		set(query, "port", strconv.Itoa(e.Port))
-	}
-	set(query, "dbname", e.Database)
-	set(query, "user", e.User)
-	return "postgres://?" + encoded(query)
-}
-
-// parameters and encoded take a plus sign for what it is, as libpq does; in forms of the web it is a space.
-func parameters(uri *url.URL) url.Values {
-	values, _ := url.ParseQuery(strings.ReplaceAll(uri.RawQuery, "+", "%2B"))
-	return values
-}
-
-func encoded(query url.Values) string { return strings.ReplaceAll(query.Encode(), "+", "%20") }
-
-func set(query url.Values, key, value string) {
-	if value != "" {
-		query.Set(key, value)
-	}
-}
-
-func resolvePassword(side migration.Side, e migration.Endpoint, secrets Secrets) (string, error) {
-	switch {
-	case secrets[side] != "":
-		return secrets[side], nil
-	case e.PasswordFrom == nil:
-		return "", nil
-	case e.PasswordFrom.Env != "":
-		password, ok := os.LookupEnv(e.PasswordFrom.Env)
-		if !ok {
-			return "", migration.Faultf(migration.FaultInvalid, string(side), "",
-				"environment variable %s of passwordFrom.env is not set where the worker runs", e.PasswordFrom.Env)
-		}
-		return password, nil
-	default:
-		content, err := os.ReadFile(e.PasswordFrom.File)
-		if err != nil {
-			return "", migration.NewFault(migration.FaultInvalid, string(side), "passwordFrom.file", err, "")
-		}
-		return strings.TrimRight(string(content), "\r\n"), nil
-	}
-}
-
 // Connect opens a session with the canonical settings. The caller closes it.
 func (s *Server) Connect(ctx context.Context, application string) (*pgx.Conn, error) {
-	config := s.config.Copy()
-	config.RuntimeParams["application_name"] = application
-	conn, err := pgx.ConnectConfig(ctx, config)
+	return s.ConnectThrough(ctx, application, nil)
+}
+
+// ConnectThrough is Connect with something between the socket, or its TLS, and the protocol. wrap may be nil.
+func (s *Server) ConnectThrough(ctx context.Context, application string, wrap func(net.Conn) net.Conn) (*pgx.Conn, error) {
+	r, err := s.reach(ctx)
 	if err != nil {
-		return nil, s.refused("connect to", err)
+		return nil, s.unready("connect to", err)
+	}
+	if wrap != nil {
+		r.config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) { return wrap(conn), nil }
+	}
+	r.config.RuntimeParams["application_name"] = application
+	conn, err := pgx.ConnectConfig(ctx, r.config)
+	if err != nil {
+		return nil, s.refused(ctx, "connect to", r, err)
 	}
 	return conn, nil
 }
 
 // Replication opens a logical replication session. wrap, if not nil, stands between the socket and the protocol.
 func (s *Server) Replication(ctx context.Context, application string, wrap func(net.Conn) net.Conn) (*pgconn.PgConn, error) {
-	config := s.config.Copy().Config
+	r, err := s.reach(ctx)
+	if err != nil {
+		return nil, s.unready("connect for replication to", err)
+	}
+	config := r.config.Config
 	config.RuntimeParams["application_name"] = application
 	config.RuntimeParams["replication"] = "database"
 	if wrap != nil {
@@ -218,79 +193,25 @@ func (s *Server) Replication(ctx context.Context, application string, wrap func(
 	}
 	conn, err := pgconn.ConnectConfig(ctx, &config)
 	if err != nil {
-		return nil, s.refused("connect for replication to", err)
+		return nil, s.refused(ctx, "connect for replication to", r, err)
 	}
 	return conn, nil
 }
 
 // Database is the name of the database.
-func (s *Server) Database() string { return s.config.Database }
+func (s *Server) Database() string {
+	if s.static != nil {
+		return s.static.Database
+	}
+	return s.endpoint.DatabaseName()
+}
 
 // Address is user@host:port/database, without secrets.
 func (s *Server) Address() string {
-	return fmt.Sprintf("%s@%s/%s", s.config.User, net.JoinHostPort(s.config.Host, strconv.Itoa(int(s.config.Port))), s.config.Database)
-}
-
-// hosts are all that the definition names, in order: the first that answers is used.
-func (s *Server) hosts() (hosts, ports []string) {
-	add := func(host string, port uint16) {
-		text := strconv.Itoa(int(port))
-		for i := range hosts {
-			if hosts[i] == host && ports[i] == text {
-				return // the same host again, without TLS
-			}
-		}
-		hosts, ports = append(hosts, host), append(ports, text)
+	if s.static == nil {
+		return s.endpoint.Address()
 	}
-	add(s.config.Host, s.config.Port)
-	for _, fallback := range s.config.Fallbacks {
-		add(fallback.Host, fallback.Port)
-	}
-	return hosts, ports
-}
-
-// passed are the parameters of a connection string that libpq programs take from the environment. Those with true are
-// files.
-var passed = []struct {
-	parameter, variable string
-	file                bool
-}{
-	{"sslmode", "PGSSLMODE", false},
-	{"sslrootcert", "PGSSLROOTCERT", true},
-	{"sslcert", "PGSSLCERT", true},
-	{"sslkey", "PGSSLKEY", true},
-	{"target_session_attrs", "PGTARGETSESSIONATTRS", false},
-	{"service", "PGSERVICE", false},
-	{"servicefile", "PGSERVICEFILE", true},
-}
-
-// Environment is what libpq programs (pg_dump) need to reach this database, on top of os.Environ(). The password
-// travels in the environment because process arguments are visible to other users.
-func (s *Server) Environment() []string {
-	hosts, ports := s.hosts()
-	env := []string{
-		"PGHOST=" + strings.Join(hosts, ","),
-		"PGPORT=" + strings.Join(ports, ","),
-		"PGUSER=" + s.config.User,
-		"PGDATABASE=" + s.config.Database,
-		"PGPASSWORD=" + s.config.Password,
-		"PGCONNECT_TIMEOUT=" + strconv.Itoa(int(connectTimeout.Seconds())),
-	}
-	parsed, err := url.Parse(connString(s.endpoint))
-	if err != nil {
-		return env
-	}
-	for _, p := range passed {
-		value := parameters(parsed).Get(p.parameter)
-		if value == "" {
-			continue
-		}
-		if absolute, err := filepath.Abs(value); err == nil && p.file && value != "system" {
-			value = absolute // the program may run in another directory
-		}
-		env = append(env, p.variable+"="+value)
-	}
-	return env
+	return fmt.Sprintf("%s@%s/%s", s.static.User, net.JoinHostPort(s.static.Host, strconv.Itoa(int(s.static.Port))), s.static.Database)
 }
 
 // Close ends a session within a few seconds even when the peer is gone. It is for defer.

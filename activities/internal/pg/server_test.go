@@ -2,24 +2,14 @@ package pg_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -109,8 +99,8 @@ func TestRefusals(t *testing.T) {
 			[]string{"too many connections"},
 		},
 		"tls": {
-			db.URI + "?sslmode=require", migration.FaultConnection, pg.RefusedTLS,
-			[]string{"TLS could not be agreed", "source.ssl.mode"},
+			db.URI + "?sslmode=require", migration.FaultConnection, pg.RefusedNoTLS,
+			[]string{"has TLS switched off", "source.ssl.mode", "ssl = on"},
 		},
 		"several hosts": {
 			fmt.Sprintf("postgres://app@127.0.0.1:1,127.0.0.1:%d/absent", port), migration.FaultUnauthorized, pg.RefusedRole,
@@ -131,7 +121,7 @@ func TestWrongAndMissingPassword(t *testing.T) {
 	db.Exec(t, `create role app login password 'right'; create role guest login`)
 	uri := func(user string) string { return strings.Replace(db.URI, "postgres@", user+"@", 1) }
 
-	s, err := pg.NewServer(migration.Source, migration.Endpoint{URI: uri("app")}, pg.Secrets{migration.Source: "wrong-word"})
+	s, err := pg.NewServer(migration.Source, migration.Endpoint{URI: uri("app")}, &migration.Secrets{Typed: map[migration.Side]migration.Typed{migration.Source: {Password: "wrong-word"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +130,8 @@ func TestWrongAndMissingPassword(t *testing.T) {
 		t.Errorf("%+v", fault)
 	}
 	refused(t, server(t, migration.Source, migration.Endpoint{URI: uri("app")}), migration.FaultUnauthorized, pg.RefusedPassword, "none was given")
-	refused(t, server(t, migration.Target, migration.Endpoint{URI: uri("guest")}), migration.FaultUnauthorized, pg.RefusedRole, "pg_hba.conf")
+	refused(t, server(t, migration.Target, migration.Endpoint{URI: uri("guest")}), migration.FaultUnauthorized, pg.RefusedRule, "pg_hba.conf")
+	refused(t, server(t, migration.Target, migration.Endpoint{URI: uri("unheard_of")}), migration.FaultUnauthorized, pg.RefusedRule, "pg_hba.conf")
 
 	if err := os.Setenv("PGDTS_TEST_PASSWORD", "right"); err != nil { // this test's name only: tests run side by side
 		t.Fatal(err)
@@ -178,25 +169,13 @@ func setRules(t *testing.T, s *pgserver.Server, rules ...string) {
 	}
 }
 
-func TestSecretThatIsNotThere(t *testing.T) {
-	t.Parallel()
-	for key, from := range map[string]migration.SecretRef{
-		"PGDTS_NOT_SET": {Env: "PGDTS_NOT_SET"}, "no/such/file": {File: "no/such/file"},
-	} {
-		_, err := pg.NewServer(migration.Source, migration.Endpoint{URI: "postgres://h/d", PasswordFrom: &from}, nil)
-		if fault := mustBe(t, err, migration.FaultInvalid); !strings.Contains(fault.Error(), key) {
-			t.Errorf("%s is not named: %v", key, err)
-		}
-	}
-}
-
 // A connection string that cannot be read is quoted nowhere: it may hold a password.
 func TestUnreadableSettingsAreNotQuoted(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{
 		"postgres://app:hunter2@h:port/d", "postgres://app:hunter2@h/d?sslmode=sometimes", "host=h password=hunter2 sslmode=never",
-		"postgres://app:hun%ter2@h/d", "postgres://app:hunter2@h/d?sslrootcert=no/such/ca.pem&sslmode=verify-full",
-		"postgres://app@h/d?password=hunter2&connect_timeout=x",
+		"postgres://app:hun%ter2@h/d", "postgres://app:hunter2@h/d?sslcrl=root.crl", "postgres://app:hunt?er2@h/d",
+		"postgres://app:hunter2@h/d?sslrootcert=system&sslmode=verify-ca", "postgres://app@h/d?password=hunter2&target_session_attrs=x",
 	} {
 		_, err := pg.NewServer(migration.Source, migration.Endpoint{URI: uri}, nil)
 		if err == nil {
@@ -222,8 +201,8 @@ func TestOddNames(t *testing.T) {
 		"query":  {URI: "postgres://h/?dbname=a%20b+c'd%2520e&user=a%20b+c'd%2520e"},
 	} {
 		s := server(t, migration.Source, e)
-		if s.Database() != odd || !slices.Contains(s.Environment(), "PGUSER="+odd) {
-			t.Errorf("%s: %s, %v", form, s.Database(), s.Environment())
+		if s.Database() != odd || s.Address() != odd+"@h:5432/"+odd {
+			t.Errorf("%s: %s", form, s.Address())
 		}
 	}
 }
@@ -314,160 +293,5 @@ func TestReplicationWithoutTheRight(t *testing.T) {
 	fault := mustBe(t, err, migration.FaultPrivilege)
 	if pg.RefusalOf(err) != pg.RefusedRight || !strings.Contains(fault.Hint, `alter role "plain_replicator" replication;`) {
 		t.Errorf("%+v", fault)
-	}
-}
-
-// pg_dump must come to the database that we work on, by whatever of the ways the definition names it.
-func TestEnvironmentLeadsLibpqToTheSameDatabase(t *testing.T) {
-	t.Parallel()
-	db := pgtest.Database(t, pgtest.Shared(t))
-	uri, _ := url.Parse(db.URI)
-	for name, e := range map[string]migration.Endpoint{
-		"uri":    {URI: db.URI},
-		"fields": {Host: "127.0.0.1", Port: db.Server.Port(), Database: db.Name, User: "postgres", SSL: &migration.SSL{Mode: "prefer"}},
-		"hosts":  {URI: fmt.Sprintf("postgres://postgres@127.0.0.1:1,%s/%s", uri.Host, db.Name)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			command := exec.CommandContext(t.Context(), db.Server.Binaries.Path("psql"), "-XAtc", "select current_database()")
-			command.Env = append(os.Environ(), server(t, migration.Source, e).Environment()...)
-			out, err := command.CombinedOutput()
-			if err != nil || strings.TrimSpace(string(out)) != db.Name {
-				t.Errorf("%v: %s", err, out)
-			}
-		})
-	}
-}
-
-func TestEnvironmentCarriesTLSAndPassword(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	ca := newAuthority(t)
-	ca.write(t, dir, "server", "127.0.0.1", time.Hour)
-	s, err := pg.NewServer(migration.Source, migration.Endpoint{
-		Host: "h", Database: "d", User: "u",
-		SSL: &migration.SSL{Mode: "verify-full", CA: filepath.Join(dir, "ca.pem")},
-	}, pg.Secrets{migration.Source: "p'w d"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"PGSSLMODE=verify-full", "PGSSLROOTCERT=" + filepath.Join(dir, "ca.pem"), "PGPASSWORD=p'w d", "PGHOST=h", "PGPORT=5432"} {
-		if !slices.Contains(s.Environment(), want) {
-			t.Errorf("no %s in %v", want, s.Environment())
-		}
-	}
-}
-
-// Each of the ways in which encryption fails has its own remedy.
-func TestTLS(t *testing.T) {
-	t.Parallel()
-	ca, foreign := newAuthority(t), newAuthority(t)
-	files := t.TempDir()
-	foreign.write(t, files, "other", "127.0.0.1", time.Hour)
-	private := pgtest.Server(t, pgtest.Setting("ssl_ca_file", ""))
-	use := func(host string, life time.Duration) {
-		t.Helper()
-		ca.write(t, filepath.Join(private.Dir, "data"), "server", host, life)
-		for name, value := range map[string]string{"ssl": "on", "ssl_cert_file": "server.pem", "ssl_key_file": "server.key"} {
-			if err := private.Set(t.Context(), name, value); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := private.Restart(t.Context(), pgserver.Fast); err != nil {
-			t.Fatal(err)
-		}
-	}
-	use("127.0.0.1", time.Hour)
-	db := pgtest.Database(t, private)
-	trusted := filepath.Join(private.Dir, "data", "ca.pem")
-	with := func(mode, authority string) *pg.Server {
-		return server(t, migration.Target, migration.Endpoint{URI: db.URI, SSL: &migration.SSL{Mode: mode, CA: authority}})
-	}
-	conn, err := with("verify-full", trusted).Connect(t.Context(), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var encrypted bool
-	if err := conn.QueryRow(t.Context(), "select ssl from pg_stat_ssl where pid = pg_backend_pid()").Scan(&encrypted); err != nil || !encrypted {
-		t.Errorf("the session is not encrypted: %v", err)
-	}
-	pg.Close(conn)
-
-	refused(t, with("verify-full", filepath.Join(files, "ca.pem")), migration.FaultConnection, pg.RefusedTLS, "not trusted", "target.ssl.ca")
-	use("db.example.com", time.Hour)
-	refused(t, with("verify-full", trusted), migration.FaultConnection, pg.RefusedTLS, "is for db.example.com, not for 127.0.0.1", "verify-ca")
-	use("127.0.0.1", -time.Minute)
-	refused(t, with("verify-full", trusted), migration.FaultConnection, pg.RefusedTLS, "expired", "renew")
-
-	use("127.0.0.1", time.Hour)
-	if err := private.Set(t.Context(), "ssl_ca_file", "ca.pem"); err != nil {
-		t.Fatal(err)
-	}
-	setRules(t, private, "hostssl all all 127.0.0.1/32 trust clientcert=verify-ca", "host all postgres 127.0.0.1/32 trust")
-	refused(t, with("verify-full", trusted), migration.FaultUnauthorized, pg.RefusedRole, "certificate")
-}
-
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
-
-func newAuthority(t *testing.T) authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return authority{certificate, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
-// write puts ca.pem, <name>.pem and <name>.key into a directory, owned as the directory is. A negative life is one that
-// has ended.
-func (a authority) write(t *testing.T, dir, name, host string, life time.Duration) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if ip := net.ParseIP(host); ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	} else {
-		template.DNSNames = []string{host}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, text := range map[string][]byte{
-		"ca.pem":      a.pem,
-		name + ".pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		name + ".key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
-	} {
-		path := filepath.Join(dir, file)
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		ownAs(t, path, dir)
 	}
 }

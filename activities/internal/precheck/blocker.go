@@ -32,7 +32,7 @@ func preparedTransactions(ctx context.Context, l *look) (finding, error) {
 			continue
 		}
 		names = append(names, fmt.Sprintf("%q in database %s for %s", p.GID, p.Database, age.Round(time.Second)))
-		fixes = append(fixes, fmt.Sprintf("rollback prepared %s; -- or commit prepared; in database %s", migration.Literal(p.GID), p.Database))
+		fixes = append(fixes, elsewhere(p.Database, l.source.server.Database(), fmt.Sprintf("rollback prepared %s; -- or commit prepared", migration.Literal(p.GID))))
 	}
 	if len(names) > 0 {
 		return alert(statements(fixes), "%s: no slot can be made before it ends: %s",

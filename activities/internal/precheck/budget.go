@@ -14,14 +14,14 @@ const sessionsBeside = 6
 
 // sessionsNeeded takes the cores of this machine where the definition leaves the choice to us.
 func sessionsNeeded(spec migration.Spec) int {
-	needed := sessionsBeside
-	for _, chosen := range []int{spec.Parallel.Copy, spec.Parallel.Index} {
-		if chosen == 0 {
-			chosen = runtime.NumCPU()
-		}
-		needed += chosen
+	return sessionsBeside + chosenOr(spec.Parallel.Copy) + chosenOr(spec.Parallel.Index)
+}
+
+func chosenOr(parallel int) int {
+	if parallel == 0 {
+		return runtime.NumCPU()
 	}
-	return needed
+	return parallel
 }
 
 type connectionUse struct {
@@ -65,7 +65,7 @@ func (s session) connections(ctx context.Context, spec migration.Spec) (finding,
 			"database %s takes %d connections, has %d, and %d are needed", s.server.Database(), u.DatabaseLimit, u.DatabaseUsed, needed), nil
 	case u.Max-u.Used < needed:
 		fix, err := s.setting(ctx, "max_connections", fmt.Sprint(u.Used+needed+20), true)
-		return alert(fix+"\n-- "+advice, "the server takes %d connections, has %d, and %d are needed", u.Max, u.Used, needed), err
+		return alert(fix+"\n-- "+advice, "the server takes %d connections, has %d, and %d are needed", u.Max, u.Used, needed).afterRestart(), err
 	}
 	return passed("%d of %d are in use, and %d are needed", u.Used, u.Max, needed), nil
 }
@@ -90,7 +90,7 @@ func locks(ctx context.Context, l *look) (finding, error) {
 			return finding{}, err
 		}
 		fix, err := l.source.setting(ctx, "max_locks_per_transaction", fmt.Sprint(perTransaction*(n*2/room+1)), true)
-		return alert(fix, "the source has %d tables, which the dump and the cutover lock all at once, and room for about %d locks", n, room), err
+		return alert(fix, "the source has %d tables, which the dump and the cutover lock all at once, and room for about %d locks", n, room).afterRestart(), err
 	}
 	return passed("%d tables, room for about %d locks", len(tables), room), nil
 }

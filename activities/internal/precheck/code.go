@@ -53,7 +53,7 @@ func namesInCode(ctx context.Context, l *look) (finding, error) {
 	if len(found) == 0 {
 		return passed("none of %s names what is called otherwise on the target", count(len(bodies), "function")), nil
 	}
-	return alert("-- after the schema is there, on the target: create or replace function … with the new names",
+	return alert("write these functions with the new names on the target after the schema is there (create or replace function)",
 		"names change, and the bodies of functions, which are text, are not rewritten: these mention such a name: %s", list(found)), nil
 }
 

@@ -21,7 +21,7 @@ func conflictingTables(ctx context.Context, l *look) (finding, error) {
 	}
 	merged := c.merged()
 	found := problems(slices.DeleteFunc(slices.Clone(c.problems), func(p mapping.Problem) bool { return merged[p.Object] > 1 }), mapping.KindConflict)
-	for _, look := range []func(context.Context, []mapping.Table) ([]finding, error){l.displaced, l.filled, l.unfit} {
+	for _, look := range []func(context.Context, []mapping.Table) ([]finding, error){l.displaced, l.filled, l.unfit, l.narrowed} {
 		some, err := look(ctx, c.Tables)
 		if err != nil {
 			return finding{}, err

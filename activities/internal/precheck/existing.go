@@ -153,9 +153,12 @@ func (l *look) firing(states []state, replica bool) []finding {
 		return []finding{alert("-- on the target, until the migration is over:\n"+statements(fixes),
 			"these fire for what the migration writes too: %s", list(named))}
 	}
-	return []finding{failed(fmt.Sprintf("grant set on parameter session_replication_role to %s; -- 15 and later, as a superuser\n"+
-		"-- or on the target, until the migration is over:\n%s", migration.Quote(l.target.role), statements(fixes)),
-		"role %s may not set session_replication_role, and the target has %s", l.target.role, list(named))}
+	fix := "-- until the migration is over:\n" + statements(fixes)
+	if l.target.version >= 150000 {
+		fix = fmt.Sprintf("grant set on parameter session_replication_role to %s;\n%s", migration.Quote(l.target.role),
+			"-- or until the migration is over:\n-- "+strings.Join(fixes, "\n-- "))
+	}
+	return []finding{failed(fix, "role %s may not set session_replication_role, and the target has %s", l.target.role, list(named))}
 }
 
 // oneSnapshot: rows that are copied under several snapshots may, for a while, hold one value twice where it is unique. An

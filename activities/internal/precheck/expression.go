@@ -61,9 +61,9 @@ func (r refused) finding(more int) finding {
 	if more > 0 {
 		others = " and of " + count(more, "table") + " like it"
 	}
-	fix := fmt.Sprintf("correct %s of %s in the definition: %s", r.key, r.table, r.text)
+	fix := fmt.Sprintf("correct %s of %s in the definition: %s", r.key, r.table, oneLine(r.text))
 	if r.hint != "" {
-		fix += "\n-- " + r.hint
+		fix += "\n-- " + oneLine(r.hint)
 	}
 	return failed(fix, "%s of %s%s: the %s says: %s%s, in: %s",
 		r.key, r.table, others, r.side, oneLine(r.message), at, oneLine(r.text))

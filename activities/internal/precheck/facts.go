@@ -2,6 +2,7 @@ package precheck
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -17,6 +18,9 @@ type facts struct {
 	needed func() (needed, error)
 	rights func() ([]right, error)
 	states func() ([]state, error)
+
+	sequences func() ([]sequence, error)
+	estimate  func() (estimate, error)
 }
 
 // choice is what the definition means, and what is wrong about it.
@@ -33,6 +37,8 @@ func (l *look) remember(ctx context.Context) {
 	l.facts.met = sync.OnceValues(func() (choice, error) { return l.meet(ctx) })
 	l.facts.needed = sync.OnceValues(func() (needed, error) { return l.readNeeded(ctx) })
 	l.facts.states = sync.OnceValues(func() ([]state, error) { return l.readStates(ctx) })
+	l.facts.sequences = sync.OnceValues(func() ([]sequence, error) { return l.readSequences(ctx) })
+	l.facts.estimate = sync.OnceValues(func() (estimate, error) { return l.readEstimate(ctx) })
 	l.facts.rights = sync.OnceValues(func() ([]right, error) { return l.readRights(ctx) })
 }
 
@@ -120,7 +126,7 @@ not exists (select from pg_depend e where e.classid = c.tableoid and e.objid = c
 const readRights = `
 select n.nspname::text, c.relname::text, o.rolname::text, o.rolsuper,
        has_schema_privilege(n.oid, 'usage'), has_table_privilege(c.oid, 'select'),
-       has_table_privilege(c.oid, 'update') or has_table_privilege(c.oid, 'delete') or has_table_privilege(c.oid, 'truncate'),
+       has_table_privilege(c.oid, 'update') or has_table_privilege(c.oid, 'delete') or has_table_privilege(c.oid, 'truncate')%s,
        pg_has_role(c.relowner, 'usage'), row_security_active(c.oid)
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
@@ -133,5 +139,9 @@ func (l *look) readRights(ctx context.Context) ([]right, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rows[right](ctx, l.source, readRights, oids(tables))
+	maintain := "" // since 17 it is enough to lock a table
+	if l.source.version >= 170000 {
+		maintain = " or has_table_privilege(c.oid, 'maintain')"
+	}
+	return rows[right](ctx, l.source, fmt.Sprintf(readRights, maintain), oids(tables))
 }

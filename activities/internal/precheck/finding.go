@@ -12,8 +12,15 @@ import (
 type finding struct {
 	state     migration.ItemState
 	found     string
-	fix       string
+	fix       string // SQL that psql takes as it stands, remarks behind --; or one sentence where it is none
+	restart   bool   // the fix takes a restart of the server
 	ignorable bool
+}
+
+// afterRestart says that the fix takes effect only then.
+func (f finding) afterRestart() finding {
+	f.restart = true
+	return f
 }
 
 func passed(format string, args ...any) finding {
@@ -48,6 +55,7 @@ func together(findings []finding) finding {
 				continue
 			}
 			texts = append(texts, f.found)
+			all.restart = all.restart || f.restart
 			if f.fix != "" && !slices.Contains(fixes, f.fix) {
 				fixes = append(fixes, f.fix)
 			}
@@ -84,6 +92,14 @@ func list(names []string) string {
 
 // statements joins SQL, one statement per line. Unlike names they are never cut short: half a fix is none.
 func statements(lines []string) string { return strings.Join(lines, "\n") }
+
+// elsewhere wraps statements that psql must run in another database of the server than the migration's.
+func elsewhere(database, home, sql string) string {
+	if database == home {
+		return sql
+	}
+	return fmt.Sprintf("\\connect %s\n%s\n\\connect %s", migration.Quote(database), sql, migration.Quote(home))
+}
 
 // count is "1 table", "3 tables".
 func count(n int, noun string) string {

@@ -24,7 +24,7 @@ func (s session) primary(ctx context.Context, harm string) (finding, error) {
 	side := s.server.Side
 	promote := "" // a function since 12
 	if s.version >= 120000 {
-		promote = ", or promote this server: select pg_promote();"
+		promote = ", or promote this server (select pg_promote())"
 	}
 	return failed(fmt.Sprintf("name the primary in %s%s", side, promote), "the %s is a standby: %s", side, harm), nil
 }

@@ -90,7 +90,7 @@ func identities(tables []mapping.Table, candidates []candidate) string {
 		if name, ok := index[table.OID]; ok {
 			lines = append(lines, fmt.Sprintf("alter table %s replica identity using index %s;", table.Name.SQL(), migration.Quote(name)))
 		} else {
-			lines = append(lines, fmt.Sprintf("alter table %s add primary key (…);", table.Name.SQL()))
+			lines = append(lines, fmt.Sprintf("alter table %s replica identity full; -- or add a primary key, which is faster", table.Name.SQL()))
 		}
 	}
 	return statements(lines)
@@ -99,6 +99,7 @@ func identities(tables []mapping.Table, candidates []candidate) string {
 type deferrable struct {
 	Schema, Name, Constraint string
 	Index                    string // another index that can stand in, or ""
+	Columns                  string // of the key, quoted
 }
 
 const readDeferrable = `
@@ -106,10 +107,18 @@ select n.nspname::text, c.relname::text, k.conname::text, coalesce((
     select x.relname::text from pg_index i join pg_class x on x.oid = i.indexrelid
     where i.indrelid = c.oid and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
       and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum = any (i.indkey) and not a.attnotnull)
-    order by i.indnatts, x.relname limit 1), '')
+    order by i.indnatts, x.relname limit 1), ''),
+    (select string_agg(quote_ident(a.attname), ', ' order by u.no)
+     from unnest(k.conkey) with ordinality u (num, no) join pg_attribute a on a.attrelid = c.oid and a.attnum = u.num)
 from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
 where k.contype = 'p' and k.condeferrable and c.relkind = 'r' and c.relreplident = 'd' and c.oid = any ($1)
 order by 1, 2`
+
+// An index that stands in for a deferrable key is named after it.
+const (
+	immediate    = "_immediate"
+	indexNameMax = 63 - len(immediate)
+)
 
 // deferrableKeys: inside a transaction two rows may share a deferrable key, so it tells no rows apart.
 func deferrableKeys(ctx context.Context, l *look) (finding, error) {
@@ -125,11 +134,11 @@ func deferrableKeys(ctx context.Context, l *look) (finding, error) {
 	for _, d := range found {
 		table := migration.TableName{Schema: d.Schema, Name: d.Name}
 		names = append(names, fmt.Sprintf("%s (%s)", table, d.Constraint))
-		fix := fmt.Sprintf("create unique index concurrently on %s (…); alter table %s replica identity using index …;", table.SQL(), table.SQL())
-		if d.Index != "" {
-			fix = fmt.Sprintf("alter table %s replica identity using index %s;", table.SQL(), migration.Quote(d.Index))
+		if d.Index == "" {
+			d.Index = d.Constraint[:min(len(d.Constraint), indexNameMax)] + immediate
+			fixes = append(fixes, fmt.Sprintf("create unique index concurrently %s on %s (%s);", migration.Quote(d.Index), table.SQL(), d.Columns))
 		}
-		fixes = append(fixes, fix)
+		fixes = append(fixes, fmt.Sprintf("alter table %s replica identity using index %s;", table.SQL(), migration.Quote(d.Index)))
 	}
 	return notice(statements(fixes), "the primary key of %s is deferrable: such tables are treated as tables without key", list(names)), nil
 }

@@ -3,6 +3,7 @@ package precheck
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -83,6 +84,6 @@ func (l *look) sharers(ctx context.Context) (finding, error) {
 		others = append(others, fmt.Sprintf("%s, which %s (%s)", s.ID, how, s.Table))
 		fixes = append(fixes, "pgdts release "+s.ID)
 	}
-	return failed("-- let it end, or give it up:\n"+statements(fixes),
+	return failed("let it end, or give it up: "+strings.Join(fixes, " && "),
 		"another migration writes the same tables of the target: %s", list(others)), nil
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.Main(m, proved.missing) }
 
 // pair is a source and a target with the roles that look at them.
 type pair struct {
@@ -147,6 +147,8 @@ func mustRead(t *testing.T, item migration.Item, state migration.ItemState, word
 	if item.State != state {
 		t.Fatalf("%s is %s: %s (fix: %s)", item.Code, item.State, item.Found, item.Fix)
 	}
+	proved.saw(t, item)
+	mustBeTypable(t, item)
 	for _, word := range words {
 		if !strings.Contains(item.Found+"\n"+item.Fix, word) {
 			t.Errorf("%s does not say %q: %s (fix: %s)", item.Code, word, item.Found, item.Fix)
@@ -165,6 +167,8 @@ func (r report) mustPass(t *testing.T, codes ...string) {
 	for _, code := range codes {
 		if item := r.item(t, code); item.State != migration.ItemPassed {
 			t.Errorf("%s is %s: %s (fix: %s)", code, item.State, item.Found, item.Fix)
+		} else {
+			proved.saw(t, item)
 		}
 	}
 }
@@ -185,6 +189,7 @@ func TestNothingBlocksAnOrdinaryDatabase(t *testing.T) {
 		create policy p on sales.customer using (true);
 		insert into sales.orders (at) select now() from generate_series(1, 10)`)
 	items := p.check(t)
+	items.mustPass(t, "SOURCE_CONNECTION", "TARGET_CONNECTION", "SOURCE_VERSION", "DUMP_VERSION", "KNOWN_BUGS", "WAL_SENDERS", "ENCODING")
 	for _, item := range items {
 		if item.Blocks() {
 			t.Errorf("%s: %s (fix: %s)", item.Code, item.Found, item.Fix)
@@ -192,9 +197,6 @@ func TestNothingBlocksAnOrdinaryDatabase(t *testing.T) {
 		if strings.Contains(item.Found, "could not be looked at") {
 			t.Errorf("%s: %s", item.Code, item.Found)
 		}
-	}
-	if len(items) != 53 {
-		t.Errorf("%d items: a check was left out, or added without a test", len(items))
 	}
 }
 

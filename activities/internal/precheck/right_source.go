@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pglogrepl"
 
@@ -17,12 +18,26 @@ select r.rolreplication or r.rolsuper or exists (
     select from pg_roles g where g.rolname in ('rds_replication', 'rds_superuser') and pg_has_role(g.oid, 'member'))
 from pg_roles r where r.rolname = current_user`
 
+// readFavours lists the roles by which services give what elsewhere takes a superuser.
+const readFavours = `
+select rolname::text from pg_roles
+where rolname in ('rds_superuser', 'rds_replication', 'cloudsqlsuperuser', 'azure_pg_admin', 'alloydbsuperuser') and pg_has_role(oid, 'member')
+order by 1`
+
 // replicationRight opens a replication session, which is the only proof. Without a free WAL sender it takes the
 // catalog's word.
 func replicationRight(ctx context.Context, l *look) (finding, error) {
 	err := l.identify(ctx)
 	if err == nil {
-		return passed("a replication session opens"), nil
+		favours, err := rows[struct{ Name string }](ctx, l.source, readFavours)
+		if err != nil || len(favours) == 0 {
+			return passed("a replication session opens"), err
+		}
+		names := make([]string, len(favours))
+		for i, f := range favours {
+			names[i] = f.Name
+		}
+		return passed("a replication session opens; role %s is a member of %s", l.source.role, strings.Join(names, ", ")), nil
 	}
 	role := migration.Quote(l.source.role)
 	fix := fmt.Sprintf("alter role %s replication;", role)
@@ -78,8 +93,28 @@ func (l *look) unreadableSequences(ctx context.Context) ([]migration.TableName, 
 	}), err
 }
 
+// readUndumpable lists tables that pg_dump would lock to read their definition, and may not: it reads the whole database,
+// of which the definition's objects are chosen afterwards.
+const readUndumpable = `
+select n.nspname::text, c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.oid = any ($1)
+  and not (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) and` + ofUsers + ` and` + notOfExtension + `
+order by 1, 2`
+
+func (l *look) undumpable(ctx context.Context) ([]migration.TableName, error) {
+	tables, err := l.tables()
+	if err != nil || !withSchema(l.Spec) {
+		return nil, err
+	}
+	return rows[migration.TableName](ctx, l.source, readUndumpable, oids(tables))
+}
+
 func sourceSelect(ctx context.Context, l *look) (finding, error) {
 	rights, err := l.facts.rights()
+	if err != nil {
+		return finding{}, err
+	}
+	besides, err := l.undumpable(ctx)
 	if err != nil {
 		return finding{}, err
 	}
@@ -95,6 +130,9 @@ func sourceSelect(ctx context.Context, l *look) (finding, error) {
 		case r.Hidden && withRows(l.Spec):
 			hidden = append(hidden, r.table().String())
 		}
+	}
+	for _, table := range besides {
+		unreadable, schemas = append(unreadable, table.String()+" (which pg_dump reads)"), append(schemas, table.Schema)
 	}
 	for _, sequence := range sequences {
 		unreadable, schemas = append(unreadable, "sequence "+sequence.String()), append(schemas, sequence.Schema)
@@ -122,32 +160,6 @@ func grantRead(schemas []string, role string) string {
 	return statements(lines)
 }
 
-const mayCreate = `select has_database_privilege(current_database(), 'create')`
-
-func publicationRight(ctx context.Context, l *look) (finding, error) {
-	rights, err := l.facts.rights()
-	if err != nil {
-		return finding{}, err
-	}
-	create, err := value[bool](ctx, l.source, mayCreate)
-	if err != nil {
-		return finding{}, err
-	}
-	tables, fixes := l.notOwned(rights)
-	switch {
-	case !create:
-		grant := fmt.Sprintf("grant create on database %s to %s;", migration.Quote(l.source.server.Database()), migration.Quote(l.source.role))
-		found := fmt.Sprintf("role %s may not create a publication in database %s", l.source.role, l.source.server.Database())
-		if len(tables) > 0 {
-			found += " and does not own " + list(tables)
-		}
-		return failed(statements(append([]string{grant}, fixes...)), "%s", found), nil
-	case len(tables) > 0:
-		return failed(statements(fixes), "role %s does not own %s: only an owner may publish a table", l.source.role, list(tables)), nil
-	}
-	return passed("role %s owns all %s", l.source.role, count(len(rights), "table")), nil
-}
-
 // notOwned lists the tables of others, and what makes the role their owner: membership, or the tables themselves where
 // membership would make it a superuser.
 func (l *look) notOwned(rights []right) (tables, fixes []string) {
@@ -166,35 +178,4 @@ func (l *look) notOwned(rights []right) (tables, fixes []string) {
 		}
 	}
 	return tables, fixes
-}
-
-const mayCloseDatabase = `
-select pg_has_role(datdba, 'usage') from pg_database where datname = current_database()`
-
-// fenceRight: the fence locks every table against writes; before the opening, triggers that outlive us take over, and
-// only an owner makes one fire always.
-func fenceRight(ctx context.Context, l *look) (finding, error) {
-	switch l.Spec.Cutover.Fence {
-	case "none":
-		return passed("the definition wants no fence"), nil
-	case "read-only":
-		owner, err := value[bool](ctx, l.source, mayCloseDatabase)
-		if err != nil || owner {
-			return passed("role %s owns database %s", l.source.role, l.source.server.Database()), err
-		}
-		return failed(fmt.Sprintf("alter database %s owner to %s;", migration.Quote(l.source.server.Database()), migration.Quote(l.source.role)),
-			"role %s does not own database %s and cannot make it read-only at the cutover", l.source.role, l.source.server.Database()), nil
-	}
-	rights, err := l.facts.rights()
-	if err != nil {
-		return finding{}, err
-	}
-	wanting := slices.DeleteFunc(slices.Clone(rights), func(r right) bool {
-		return r.Owned || l.Spec.Cutover.After == "none" && r.Lock
-	})
-	if len(wanting) == 0 {
-		return passed("role %s may lock all %s", l.source.role, count(len(rights), "table")), nil
-	}
-	tables, fixes := l.notOwned(wanting)
-	return failed(statements(fixes), "role %s may not close %s against writes at the cutover", l.source.role, list(tables)), nil
 }

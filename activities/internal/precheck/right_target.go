@@ -24,8 +24,10 @@ where` + ofUsers + ` and (exists (select from pg_class c where c.relnamespace = 
     or exists (select from pg_type c where c.typnamespace = n.oid and` + notOfExtension + `))
 order by 1`
 
+// targetCreate tries what schemas are made of in one of its own. Schemas that are there already are asked for: nobody but
+// their owner and those whom he lets may create in them.
 func targetCreate(ctx context.Context, l *look) (finding, error) {
-	create, err := value[bool](ctx, l.target, mayCreate)
+	refused, err := l.rehearseSchema(ctx)
 	if err != nil {
 		return finding{}, err
 	}
@@ -37,20 +39,61 @@ func targetCreate(ctx context.Context, l *look) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	role, database := migration.Quote(l.target.role), migration.Quote(l.target.server.Database())
 	var lacking, fixes []string
-	if !create {
+	if refused.refused() {
 		lacking = append(lacking, "database "+l.target.server.Database())
-		fixes = append(fixes, fmt.Sprintf("grant create on database %s to %s;", database, role))
+		if fixes, err = l.toCreate(ctx, l.target); err != nil {
+			return finding{}, err
+		}
 	}
 	for _, schema := range closed {
 		lacking = append(lacking, "schema "+schema.Schema)
-		fixes = append(fixes, fmt.Sprintf("grant usage, create on schema %s to %s;", migration.Quote(schema.Schema), role))
+		fixes = append(fixes, fmt.Sprintf("grant usage, create on schema %s to %s;", migration.Quote(schema.Schema), migration.Quote(l.target.role)))
 	}
-	if len(lacking) > 0 {
-		return failed(statements(fixes), "role %s may not create in %s of the target", l.target.role, list(lacking)), nil
+	switch {
+	case len(lacking) == 0:
+		return passed("role %s may create schemas and tables", l.target.role), nil
+	case len(fixes) == 0:
+		return failed(findOut("target"), "role %s may not create in %s of the target: %s",
+			l.target.role, list(lacking), refused.text()), nil
+	case refused.refused():
+		return failed(statements(fixes), "role %s may not create in %s of the target: %s", l.target.role, list(lacking), refused.text()), nil
 	}
-	return passed("role %s may create schemas and tables", l.target.role), nil
+	return failed(statements(fixes), "role %s may not create in %s of the target", l.target.role, list(lacking)), nil
+}
+
+// rehearseSchema makes one of each kind that nearly every schema has.
+func (l *look) rehearseSchema(ctx context.Context) (refusal, error) {
+	name := l.rehearsal()
+	return l.target.rehearse(ctx, "create schema "+name, "create type "+name+".e as enum ('a')", "create sequence "+name+".s",
+		"create table "+name+".t (id int primary key, e "+name+".e default 'a', n int references "+name+".t)",
+		"create index on "+name+".t (n)", "create view "+name+".v as select id from "+name+".t",
+		"create function "+name+".f() returns trigger language plpgsql as 'begin return new; end'",
+		"create trigger t before insert on "+name+".t for each row execute procedure "+name+".f()",
+		"create function "+name+".g(int) returns int language sql as 'select $1'")
+}
+
+const readCreateRights = `
+select has_database_privilege(current_database(), 'create'), l.lanname::text, has_language_privilege(l.oid, 'usage')
+from pg_language l where l.lanname in ('plpgsql', 'sql')`
+
+// toCreate are the grants that a role lacks to create a schema with what belongs into it.
+func (l *look) toCreate(ctx context.Context, s session) ([]string, error) {
+	found, err := rows[struct {
+		Create   bool
+		Language string
+		Usage    bool
+	}](ctx, s, readCreateRights)
+	var grants []string
+	for i, f := range found {
+		if i == 0 && !f.Create {
+			grants = append(grants, fmt.Sprintf("grant create on database %s to %s;", migration.Quote(s.server.Database()), migration.Quote(s.role)))
+		}
+		if !f.Usage {
+			grants = append(grants, fmt.Sprintf("grant usage on language %s to %s;", f.Language, migration.Quote(s.role)))
+		}
+	}
+	return grants, err
 }
 
 // usedSchemas are those of the target in which the migration creates something. The ledger has its own.

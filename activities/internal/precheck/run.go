@@ -94,6 +94,8 @@ func withSlot(s migration.Spec) bool { return withChanges(s) && s.Incremental.Sl
 // withGivenSlot is withChanges where a person has made the slot.
 func withGivenSlot(s migration.Spec) bool { return withChanges(s) && s.Incremental.Slot != "" }
 
+func withCopy(s migration.Spec) bool { return s.Has(migration.TypeFull) }
+
 // withBoth: the changes wait while the tables are copied.
 func withBoth(s migration.Spec) bool {
 	return s.Has(migration.TypeFull) && s.Has(migration.TypeIncremental)
@@ -134,8 +136,8 @@ func (c check) unknown(l *look, err error) finding {
 		return failed("find out in the server's log why the session ended, then check again", "the session ended while this was looked at: %s", err)
 	}
 	if pg.SQLState(err) == "55P03" {
-		return alert("find out who holds the lock: select * from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0 "+
-			"or pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity); then check again",
+		return alert("-- who holds the lock:\nselect * from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0 "+
+			"or pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity);",
 			"this could not be looked at: somebody holds a table under an exclusive lock for longer than %s", lockMax)
 	}
 	return alert("make it possible to look, or make sure of it by hand and ignore this item",
@@ -148,6 +150,7 @@ type look struct {
 	source, target session
 	items          []migration.Item
 	facts          facts
+	begun          mark // of the source's WAL
 }
 
 // session is one side. why tells why there is none.
@@ -165,6 +168,9 @@ func (s session) usable() bool { return s.conn != nil && !s.conn.IsClosed() }
 func (l *look) open(ctx context.Context) {
 	name := l.Spec.ID.Session("precheck", 0)
 	l.source, l.target = opened(ctx, l.Source, name), opened(ctx, l.Target, name)
+	if l.source.usable() {
+		l.begun, _ = l.source.mark(ctx) // what is wrong with the session, the checks will say
+	}
 }
 
 const whoAmI = `select rolname::text, rolsuper from pg_roles where rolname = current_user`
@@ -199,7 +205,7 @@ func (l *look) close() {
 
 func (l *look) add(c check, f finding) {
 	l.items = append(l.items, migration.Item{
-		Code: c.code, Name: c.name, Side: c.side, State: f.state, Found: f.found, Fix: f.fix, Ignorable: f.ignorable,
+		Code: c.code, Name: c.name, Side: c.side, State: f.state, Found: f.found, Fix: f.fix, Restart: f.restart, Ignorable: f.ignorable,
 	})
 }
 

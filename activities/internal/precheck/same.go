@@ -113,7 +113,7 @@ func (o object) relation() migration.TableName {
 	return migration.TableName{Schema: o.Schema, Name: o.Name}
 }
 
-// readObjects leaves out the row types of tables and array types, which come with what they belong to, and what belongs
+// readObjects leaves out, on the source, functions in C, which are not made, and the row types of tables and array types, which come with what they belong to, and what belongs
 // to an extension. $1 holds the kinds of relations that are meant.
 const readObjects = `
 select i.type, n.nspname::text, o.name, i.identity, o.catalog::regclass::text, o.oid,
@@ -124,16 +124,32 @@ from (
     where strpos($1, c.relkind::text) > 0 and c.relpersistence <> 't' and` + notOfExtension + `
     union all
     select c.tableoid, c.oid, c.typnamespace, c.typname, '{}' from pg_type c
-    where c.typtype in ('d', 'e', 'r') and` + notOfExtension + `
+    where (c.typtype in ('d', 'e', 'r') or c.typtype = 'b' and not (c.typelem <> 0 and c.typlen = -1)) and` + notOfExtension + `
     union all
-    select c.tableoid, c.oid, c.pronamespace, c.proname, c.proargtypes::oid[] from pg_proc c
-    where c.oid >= 16384 and` + notOfExtension + `
+    select c.tableoid, c.oid, c.pronamespace, c.proname, c.proargtypes::oid[] from pg_proc c join pg_language l on l.oid = c.prolang
+    where c.oid >= 16384 and (l.lanname <> 'c' or strpos($1, 'r') > 0) and` + notOfExtension + `
     union all
     select c.tableoid, c.oid, c.oprnamespace, c.oprname, array[c.oprleft, c.oprright] from pg_operator c
     where c.oid >= 16384 and` + notOfExtension + `
     union all
     select c.tableoid, c.oid, c.collnamespace, c.collname, '{}' from pg_collation c
     where c.oid >= 16384 and` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.stxnamespace, c.stxname, '{}' from pg_statistic_ext c
+    union all
+    select c.tableoid, c.oid, c.connamespace, c.conname, '{}' from pg_conversion c where` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.cfgnamespace, c.cfgname, '{}' from pg_ts_config c where` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.dictnamespace, c.dictname, '{}' from pg_ts_dict c where` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.prsnamespace, c.prsname, '{}' from pg_ts_parser c where` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.tmplnamespace, c.tmplname, '{}' from pg_ts_template c where` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.opcnamespace, m.amname || ' ' || c.opcname, '{}' from pg_opclass c join pg_am m on m.oid = c.opcmethod where` + notOfExtension + `
+    union all
+    select c.tableoid, c.oid, c.opfnamespace, m.amname || ' ' || c.opfname, '{}' from pg_opfamily c join pg_am m on m.oid = c.opfmethod where` + notOfExtension + `
 ) o
 join pg_namespace n on n.oid = o.namespace
 cross join lateral pg_identify_object(o.catalog, o.oid, 0) i
@@ -276,8 +292,8 @@ var asItIs = renaming{
 // other arguments are other ones, and collations have names of their own.
 func (o object) place(rename renaming) string {
 	switch o.Catalog {
-	case "pg_collation":
-		return fmt.Sprintf("collation %q %q", rename.schema(o.Schema), o.Name)
+	case "pg_collation", "pg_statistic_ext", "pg_conversion", "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_opclass", "pg_opfamily":
+		return fmt.Sprintf("%s %q %q", o.Catalog, rename.schema(o.Schema), o.Name)
 	case "pg_proc", "pg_operator":
 		place := fmt.Sprintf("%s %q %q", o.Catalog, rename.schema(o.Schema), o.Name)
 		for i, schema := range o.ArgumentSchemas {

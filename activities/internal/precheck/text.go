@@ -20,8 +20,8 @@ func encoding(ctx context.Context, l *look) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	fix := fmt.Sprintf("create database %s encoding 'UTF8' template template0; -- under another name, or after the present one is dropped",
-		migration.Quote(l.target.server.Database()))
+	fix := fmt.Sprintf("create database %s encoding 'UTF8' template template0; -- then name it in target",
+		migration.Quote(l.target.server.Database()+"_utf8"))
 	switch {
 	case from == "SQL_ASCII":
 		return alert("find out which encoding the source's text really has, and make it valid UTF-8 where it is not",
@@ -86,23 +86,81 @@ func collations(ctx context.Context, l *look) (finding, error) {
 		return finding{}, err
 	}
 	if len(missing) > 0 {
-		var lacking, fixes []string
+		var lacking []string
 		for _, m := range missing {
 			lacking = append(lacking, m.Name)
-			fixes = append(fixes, collationFix(m.Name))
 		}
-		return failed(statements(fixes), "the target lacks collations that the source uses: %s", list(lacking)), nil
+		return failed(collationFix(lacking), "the target lacks collations that the source uses: %s", list(lacking)), nil
+	}
+	if found, err := l.ownCollations(ctx, need); err != nil || found.state != "" {
+		return found, err
 	}
 	return l.defaultCollations(ctx)
 }
 
-// collationFix: names such as de-x-icu come from ICU, others are locales of the operating system.
-func collationFix(name string) string {
-	if strings.Contains(name, "-x-icu") || name == "unicode" || name == "ucs_basic" || name == "pg_c_utf8" || name == "pg_unicode_fast" {
-		return fmt.Sprintf("-- %s: use a target of the source's version that is built with ICU", name)
+type ownCollation struct {
+	Schema, Name     string
+	OID              uint32
+	Provider, Locale string
+}
+
+const readOwnCollations = `
+select n.nspname::text, c.collname::text, c.oid, c.collprovider::text, coalesce(c.collcollate::text, '')
+from pg_collation c join pg_namespace n on n.oid = c.collnamespace
+where c.oid >= 16384 and coalesce(c.collcollate::text, '') not in ('C', 'POSIX') and` + ofUsers + ` and` + notOfExtension + ` order by 1, 2`
+
+// readLocales asks by the locales that the target has imported from its host, however they are spelled.
+const readLocales = `
+select w.provider, w.locale from unnest($1::text[], $2::text[]) w (provider, locale)
+where not exists (
+    select from pg_collation c
+    where c.collprovider::text = w.provider
+      and (w.provider <> 'c' or lower(replace(c.collcollate::text, '-', '')) = lower(replace(w.locale, '-', ''))))`
+
+// ownCollations are made of locales, which the target's host has or has not.
+func (l *look) ownCollations(ctx context.Context, need needed) (finding, error) {
+	own, err := rows[ownCollation](ctx, l.source, readOwnCollations)
+	if err != nil {
+		return finding{}, err
 	}
-	return fmt.Sprintf("-- %s: install this locale on the target's host, restart the server there, then:\n"+
-		"select pg_import_system_collations('pg_catalog');", name)
+	own = slices.DeleteFunc(own, func(c ownCollation) bool { return !need.has("pg_collation", c.OID) })
+	providers, locales := []string{}, []string{}
+	for _, c := range own {
+		providers, locales = append(providers, c.Provider), append(locales, c.Locale)
+	}
+	type origin struct{ Provider, Locale string }
+	missing, err := rows[origin](ctx, l.target, readLocales, providers, locales)
+	if err != nil {
+		return finding{}, err
+	}
+	var named []string
+	for _, c := range own {
+		if slices.Contains(missing, origin{c.Provider, c.Locale}) {
+			named = append(named, fmt.Sprintf("%s.%s (%s)", c.Schema, c.Name, c.Locale))
+		}
+	}
+	if len(named) == 0 {
+		return finding{}, nil
+	}
+	return l.unmade("-- after their locales were installed on the target's host, and the server there was restarted:\n"+
+		"select pg_import_system_collations('pg_catalog');", "the target has not imported the locales of these collations: %s", list(named)), nil
+}
+
+// collationFix: names such as de-x-icu come from ICU, others are locales of the operating system.
+func collationFix(lacking []string) string {
+	var versions, locales []string
+	for _, name := range lacking {
+		if strings.Contains(name, "-x-icu") || slices.Contains([]string{"unicode", "ucs_basic", "pg_c_utf8", "pg_unicode_fast"}, name) {
+			versions = append(versions, name)
+		} else {
+			locales = append(locales, name)
+		}
+	}
+	if len(versions) > 0 {
+		return "use a target of the source's version that is built with ICU, for " + list(versions)
+	}
+	return "-- after these locales were installed on the target's host, and the server there was restarted: " + list(locales) +
+		"\nselect pg_import_system_collations('pg_catalog');"
 }
 
 // readDefaultCollation takes columns that came with 15 and 17 from the row as a whole, so that one statement is right

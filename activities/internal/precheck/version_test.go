@@ -1,9 +1,14 @@
 package precheck
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -24,9 +29,22 @@ func TestVersions(t *testing.T) {
 		{"TARGET_VERSION", 160002, 150018, migration.ItemAlert, "15.18 and older than the source, 16.2"},
 		{"TARGET_VERSION", 150018, 150002, migration.ItemPassed, "15.2"}, // an older minor is no obstacle
 		{"TARGET_VERSION", 100004, 180000, migration.ItemPassed, "18.0"},
+		{"KNOWN_BUGS", 140001, 150000, migration.ItemAlert, "mended in 14.2), and these keys can be: public.long"},
+		{"KNOWN_BUGS", 140003, 150000, migration.ItemNotice, "mended in 14.4"},
+		{"KNOWN_BUGS", 140004, 150000, migration.ItemPassed, "14.4"},
+		{"KNOWN_BUGS", 100019, 150000, migration.ItemAlert, "mended in 10.20"},
+		{"KNOWN_BUGS", 100020, 150000, migration.ItemPassed, "10.20"},
 		{"DUMP_VERSION", 990000, 990000, migration.ItemFailed, "postgresql-client-99"},
 	} {
 		l := &look{source: session{version: test.source}, target: session{version: test.target}}
+		l.Spec.Defaults()
+		long := mapping.Table{Table: catalog.Table{
+			Name: migration.TableName{Schema: "public", Name: "long"}, Key: []string{"id"},
+			Columns: []catalog.Column{{Name: "id", Storage: "x"}},
+		}}
+		l.facts.chosen = func() (choice, error) {
+			return choice{Selection: mapping.Selection{Tables: []mapping.Table{long}}}, nil
+		}
 		for _, check := range checks() {
 			if check.code != test.code {
 				continue
@@ -52,5 +70,60 @@ func TestCodesAreUniqueOnEachSide(t *testing.T) {
 			t.Errorf("%s", key)
 		}
 		seen[key] = true
+	}
+}
+
+// A slot that a person made by the function may begin amid a transaction on servers that do not know better.
+func TestBugOfGivenSlots(t *testing.T) {
+	t.Parallel()
+	for version, bad := range map[int]bool{120019: true, 120020: false, 130015: true, 140012: true, 150007: true, 150008: false, 160003: true, 170000: false} {
+		l := &look{source: session{version: version}}
+		l.Spec.Types, l.Spec.Incremental.Slot = []migration.Type{migration.TypeIncremental}, "mine"
+		f, err := knownBugs(t.Context(), l)
+		if err != nil || (f.state == migration.ItemAlert) != bad {
+			t.Errorf("%s: %+v (%v)", versionText(version), f, err)
+		}
+	}
+}
+
+func TestHowManyStandbysACommitWaitsFor(t *testing.T) {
+	t.Parallel()
+	for names, want := range map[string]int{
+		"": 0, "*": 1, "a, b": 1, "FIRST 2 (a, b, c)": 2, "any 3(*)": 3, "2 (a, b)": 2, "first": 1,
+	} {
+		if got := (standbys{Names: names, Commit: "on"}).needed(); got != want {
+			t.Errorf("%q: %d, not %d", names, got, want)
+		}
+	}
+	if (standbys{Names: "*", Commit: "local"}).needed() != 0 {
+		t.Error("a local commit waits for nobody")
+	}
+}
+
+var documented = regexp.MustCompile("(?m)^\\| `([A-Z_0-9]+)` \\|")
+
+// Who meets a code looks it up.
+func TestEveryCodeIsDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/precheck.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	for _, match := range documented.FindAllStringSubmatch(string(page), -1) {
+		if said[match[1]] {
+			t.Errorf("docs/precheck.md lists %s twice", match[1])
+		}
+		said[match[1]] = true
+	}
+	for _, code := range Codes() {
+		if !said[code] {
+			t.Errorf("docs/precheck.md does not list %s", code)
+		}
+	}
+	for code := range said {
+		if !slices.Contains(Codes(), code) {
+			t.Errorf("docs/precheck.md lists %s, and no check has it", code)
+		}
 	}
 }

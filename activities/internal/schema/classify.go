@@ -149,7 +149,8 @@ func sequenceOwners(r reading) map[int]migration.TableName {
 
 // ours tells a migration's publications, whose names begin as no user's do.
 func ours(e Entry) bool {
-	return strings.HasPrefix(e.Kind, "PUBLICATION") && strings.HasPrefix(e.Tag, "dts_sync_")
+	return strings.HasPrefix(e.Kind, "PUBLICATION") && strings.HasPrefix(e.Tag, "dts_sync_") ||
+		e.Kind == "COMMENT" && strings.HasPrefix(e.Tag, "PUBLICATION dts_sync_")
 }
 
 func (c *classifier) add(e Entry, part, reason string) {

@@ -251,7 +251,7 @@ func (r *run) try(ctx context.Context, s *session, o ledger.Object) error {
 	}
 	o.SQLState, o.Message, o.Hint = own.err.Code, own.err.Message, own.err.Hint
 	switch {
-	case mayLack(o.Kind, own.err.Code):
+	case MayLack(o.Kind, own.err.Code):
 		r.mu.Lock()
 		r.left = append(r.left, o.Title())
 		r.mu.Unlock()
@@ -269,10 +269,19 @@ func (r *run) try(ctx context.Context, s *session, o ledger.Object) error {
 	return s.fault(o, s.record(ctx, o))
 }
 
-// mayLack reports whether a failure says that the target's role has no right to the object, or that a role which the
-// object names is not there, and the object may be left out for that.
-func mayLack(kind, sqlstate string) bool {
-	return slices.Contains(optional, kind) && (sqlstate == "42501" || sqlstate == "42704") || kind == "USER MAPPING" && sqlstate == "42704"
+// MayLack reports whether a failure says that the target's role has no right to the object, or that what the object names
+// beside the database, a role or a label's provider, is not there, and the object may be left out for that: the rows are
+// the same without it.
+func MayLack(kind, sqlstate string) bool {
+	switch sqlstate {
+	case "42501":
+		return slices.Contains(optional, kind) || kind == "EVENT TRIGGER"
+	case "42704":
+		return slices.Contains(optional, kind) || kind == "USER MAPPING"
+	case "22023":
+		return kind == "SECURITY LABEL"
+	}
+	return false
 }
 
 // blocked tells whether something that o depends on is not done, and its state; a skipped one counts first. What is in

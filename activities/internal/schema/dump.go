@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -93,12 +95,18 @@ func dumpOptions(snapshot string, grants bool) []string {
 	return options
 }
 
-// dump runs pg_dump under an exported snapshot of the source and reads what it lists. A cancelled context ends the
-// program. What it said is in the error; it never prints passwords, which it gets by its environment.
-func dump(ctx context.Context, source *pg.Server, program, application, snapshot string, grants bool) (Archive, error) {
+// dump runs pg_dump under a snapshot that the session conn exports, on the server that conn came to, and reads what it
+// lists. A cancelled context ends the program. What it said is in the error; it never prints passwords, and none is among
+// its arguments.
+func dump(ctx context.Context, source *pg.Server, conn *pgx.Conn, program, application, snapshot string, grants bool) (Archive, error) {
+	way, err := source.Program(ctx, conn, "-c standard_conforming_strings=on")
+	if err != nil {
+		return Archive{}, err
+	}
+	defer way.Close()
 	command := exec.CommandContext(ctx, program, dumpOptions(snapshot, grants)...)
-	command.Env = append(append(os.Environ(), source.Environment()...),
-		"PGAPPNAME="+application, "PGOPTIONS=-c standard_conforming_strings=on", "LC_ALL=C")
+	command.Env = append(way.Env, "PGAPPNAME="+application, "LC_ALL=C")
+	command.ExtraFiles = way.Files
 	command.WaitDelay = 5 * time.Second
 	var complaint bytes.Buffer
 	command.Stderr = &limitedWriter{to: &complaint, left: complaintMax}

@@ -3,7 +3,10 @@ package schema
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 )
@@ -29,22 +32,9 @@ func (c *Creator) Close() {
 	c.idle = nil
 }
 
-// session takes an idle session that still answers with the objects that are asked for, or opens one.
+// session takes a session and reads the objects that are asked for.
 func (c *Creator) session(ctx context.Context, section string, relid uint32) (*session, []ledger.Object, error) {
-	c.mu.Lock()
-	var s *session
-	if last := len(c.idle) - 1; last >= 0 {
-		s, c.idle = c.idle[last], c.idle[:last]
-	}
-	c.mu.Unlock()
-	if s != nil {
-		objects, err := s.ObjectsOf(ctx, section, relid)
-		if err == nil {
-			return s, objects, nil
-		}
-		s.close() // the server may have ended a session that was idle for long
-	}
-	s, err := c.cfg.open(ctx)
+	s, err := c.another(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,6 +65,58 @@ func (c *Creator) section(ctx context.Context, section string, relid uint32, onF
 	if err != nil {
 		return err
 	}
+	objects = slices.DeleteFunc(objects, func(o ledger.Object) bool {
+		return o.State == ledger.ObjectDone || o.State == ledger.ObjectSkipped
+	})
+	portions := [][]ledger.Object{objects}
+	if section == Index && c.cfg.parallel() > 1 {
+		portions = dealt(objects, c.cfg.parallel())
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for n, portion := range portions {
+		group.Go(func() error {
+			if n == 0 {
+				return c.finish(ctx, s, portion, onFailure)
+			}
+			more, err := c.another(ctx)
+			if err != nil {
+				return err
+			}
+			return c.finish(ctx, more, portion, onFailure)
+		})
+	}
+	return group.Wait()
+}
+
+// dealt divides indexes of one table among sessions: plain ones do not keep each other from being built at once. There is
+// at least one portion.
+func dealt(objects []ledger.Object, sessions int) [][]ledger.Object {
+	portions := make([][]ledger.Object, max(1, min(sessions, len(objects))))
+	for i, o := range objects {
+		portions[i%len(portions)] = append(portions[i%len(portions)], o)
+	}
+	return portions
+}
+
+// another takes an idle session or opens one.
+func (c *Creator) another(ctx context.Context) (*session, error) {
+	c.mu.Lock()
+	if last := len(c.idle) - 1; last >= 0 {
+		s := c.idle[last]
+		c.idle = c.idle[:last]
+		c.mu.Unlock()
+		if s.Conn.Ping(ctx) == nil {
+			return s, nil
+		}
+		s.close() // the server may have ended a session that was idle for long
+	} else {
+		c.mu.Unlock()
+	}
+	return c.cfg.open(ctx)
+}
+
+// finish makes objects one after the other, and keeps the session for the next call.
+func (c *Creator) finish(ctx context.Context, s *session, objects []ledger.Object, onFailure func(ledger.Object, *objectError) error) error {
 	if err := s.finish(ctx, objects, onFailure); err != nil {
 		s.close() // whatever it was, the next call has a session of which nothing is left
 		return err
@@ -87,9 +129,6 @@ func (c *Creator) section(ctx context.Context, section string, relid uint32, onF
 
 func (s *session) finish(ctx context.Context, objects []ledger.Object, onFailure func(ledger.Object, *objectError) error) error {
 	for _, o := range objects {
-		if o.State == ledger.ObjectDone || o.State == ledger.ObjectSkipped {
-			continue
-		}
 		err := s.create(ctx, o)
 		var own *objectError
 		if !errors.As(err, &own) {

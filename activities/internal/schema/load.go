@@ -130,7 +130,7 @@ func readSource(ctx context.Context, cfg Config) (reading, error) {
 	if err := conn.QueryRow(ctx, "select pg_catalog.pg_export_snapshot()").Scan(&snapshot); err != nil {
 		return reading{}, cfg.Source.Fault("export", "snapshot", err)
 	}
-	archive, err := dump(ctx, cfg.Source, program, cfg.Lane.Session(), snapshot, cfg.Spec.Schema.Grants)
+	archive, err := dump(ctx, cfg.Source, conn, program, cfg.Lane.Session(), snapshot, cfg.Spec.Schema.Grants)
 	if err != nil {
 		if ctx.Err() != nil {
 			return reading{}, ctx.Err()

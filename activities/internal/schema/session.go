@@ -91,14 +91,22 @@ func failpointOf(o ledger.Object) string {
 	return failpoint.ConstraintObject
 }
 
-// buildMemory gives a build of an index at least 256 MB, until the transaction ends.
+// buildMemory gives a build of an index at least so much, until the transaction ends; with a class, no more either.
 const buildMemory = `
-select pg_catalog.set_config('maintenance_work_mem', '256MB', true)
-where pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem')) < 268435456`
+select pg_catalog.set_config('maintenance_work_mem', $1::bigint / 1024 || 'kB', true)
+where pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem')) < $1 or $2`
+
+// buildMemoryDefault is for those who chose no class.
+const buildMemoryDefault = 256 << 20
 
 func (s *session) execute(ctx context.Context, class int, ddl string) error {
 	if class != alone {
-		if _, err := s.Conn.Exec(ctx, buildMemory); err != nil {
+		memory := int64(buildMemoryDefault)
+		preset, chosen := s.cfg.Spec.Class.Preset()
+		if chosen {
+			memory = preset.IndexMemory
+		}
+		if _, err := s.Conn.Exec(ctx, buildMemory, memory, chosen); err != nil {
 			return err
 		}
 	}

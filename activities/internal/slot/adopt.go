@@ -95,12 +95,12 @@ func first(statements []string) string {
 // publishBeside makes a publication at once with all its tables, so that there is no moment at which it has a part of
 // them, and leaves one alone that stands: made anew, it would not have been there when the changes were made.
 func (p *preparation) publishBeside(ctx context.Context, wanted publication) error {
-	stands, err := wanted.look(ctx, p.source)
+	found, err := wanted.look(ctx, p.source)
 	if err != nil {
 		return p.Source.Fault("read publication", wanted.name, err)
 	}
 	name := migration.Quote(wanted.name)
-	switch stands {
+	switch found.standing {
 	case absent:
 		statement := "create publication " + name
 		if names := wanted.sqlNames(); len(names) > 0 {
@@ -109,11 +109,11 @@ func (p *preparation) publishBeside(ctx context.Context, wanted publication) err
 		if wanted.publish != "" {
 			statement += " with (publish = " + migration.Literal(wanted.publish) + ")"
 		}
-		return wanted.run(ctx, p.Source, p.source, statement)
+		return wanted.run(ctx, p.Source, p.source, statement+"; comment on publication "+name+" is "+migration.Literal(ownMark))
 	case markerless:
-		return wanted.run(ctx, p.Source, p.source, "alter publication "+name+" add table only "+markerName)
+		return wanted.run(ctx, p.Source, p.source, wanted.addMarker())
 	case otherwise:
-		return p.refuse(migration.FaultDrift, "publication "+wanted.name+" is not as this definition needs it",
+		return p.refuse(migration.FaultDrift, "publication "+wanted.name+" is not as this definition needs it: "+found.difference,
 			"drop it, run: "+wanted.prescription()+"; then make the slot and the snapshot again")
 	case asWanted:
 	}
@@ -128,7 +128,7 @@ from pg_catalog.pg_replication_slots s, (
     select p.xmin from pg_catalog.pg_publication p where p.pubname = any ($2)
     union all
     select r.xmin from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-    where p.pubname = any ($2) and r.prrelid is distinct from pg_catalog.to_regclass('dts_sync.marker')
+    where p.pubname = any ($2) and r.prrelid is distinct from (select c.oid` + findMarker + `)
 ) x
 where s.slot_name = $1`
 

@@ -66,11 +66,13 @@ func TestSlotOfAPersonIsTakenAndLeft(t *testing.T) {
 
 			owed, err := slot.Drop(t.Context(), b.Source, b.Ledger(t))
 			require.NoError(t, err)
-			require.Len(t, owed, 1)
+			require.Len(t, owed, 3)
 			require.Contains(t, owed[0], "pg_drop_replication_slot('made_by_hand')")
+			require.Contains(t, owed[1], "drop publication")
 			require.Equal(t, ownSlot, slots(t, b))
-			require.Zero(t, pgtest.Value[int](t, b.From, "select count(*) from pg_publication"))
+			require.Equal(t, 2, pgtest.Value[int](t, b.From, "select count(*) from pg_publication"))
 			b.From.Exec(t, "select pg_drop_replication_slot($1)", ownSlot)
+			b.From.Exec(t, "drop publication "+b.Spec.ID.Publication()+", "+b.Spec.ID.PublicationInsertOnly())
 			b.Drop(t)
 		})
 	}

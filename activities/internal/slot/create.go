@@ -21,7 +21,7 @@ import (
 func (p *preparation) create(ctx context.Context) (migration.LSN, error) {
 	conn, err := p.Source.Replication(ctx, p.Lane.Session(), nil)
 	if err != nil {
-		return 0, hinted(err, "42501", errReplicationRight)
+		return 0, hinted(err, "42501", p.replicationHint())
 	}
 	defer closeReplication(conn)
 	made, err := p.createReporting(ctx, conn)
@@ -46,7 +46,10 @@ func (p *preparation) create(ctx context.Context) (migration.LSN, error) {
 	return start, nil
 }
 
-const errReplicationRight = "the role may not replicate: alter role … replication; on RDS: grant rds_replication to …"
+func (p *preparation) replicationHint() string {
+	role := migration.Quote(p.role)
+	return fmt.Sprintf("the role may not replicate: alter role %s replication; on RDS: grant rds_replication to %s", role, role)
+}
 
 // createReporting waits for every transaction that is open on the source, and tells for whom.
 func (p *preparation) createReporting(ctx context.Context, conn *pgconn.PgConn) (pglogrepl.CreateReplicationSlotResult, error) {
@@ -64,7 +67,7 @@ func (p *preparation) createReporting(ctx context.Context, conn *pgconn.PgConn) 
 	err := group.Wait()
 	switch pg.SQLState(err) {
 	case "42501":
-		return made, hinted(p.Source.Fault("create slot", p.plan.slot, err), "42501", errReplicationRight)
+		return made, hinted(p.Source.Fault("create slot", p.plan.slot, err), "42501", p.replicationHint())
 	case "53400":
 		return made, hinted(p.Source.Fault("create slot", p.plan.slot, err), "53400",
 			"every replication slot is taken: drop an unused one, or raise max_replication_slots")

@@ -15,4 +15,6 @@
 //	    would wait for us.
 //	I5  confirmed_flush_lsn never exceeds the progress row's end_lsn. Where it does, changes are gone that the target lacks.
 //	I6  A slot that a person has made is used only where the publications are older than the changes that it holds.
+//	I7  What an administrator has made for a role that may not (publications, marker table) is used as it stands, or
+//	    refused; it is neither changed nor dropped. What is ours has a comment that says so.
 package slot

@@ -20,7 +20,8 @@ import (
 // remove it on the source; the error is that of the source itself, when it cannot be reached or fails, and then owed
 // holds the whole list; or ledger.ErrTaken, when l.Run has lost the migration to another execution, whose slot is not touched.
 //
-// A slot that a person has made stays, and is said in owed: it holds back the source's log until it is dropped. A source
+// What a person has made stays, and is said in owed: a slot, which holds back the source's log until it is dropped, and
+// publications and the marker table that an administrator prepared for a role that may not make them. A source
 // that does not answer is no error where the ledger says that nothing was made there.
 func Drop(ctx context.Context, source *pg.Server, l ledger.Ledger) (owed []string, err error) {
 	d := dropping{id: l.ID, server: source}
@@ -196,20 +197,23 @@ func dropSlot(ctx context.Context, conn *pgx.Conn, id migration.ID) error {
 	}
 }
 
-// publicationExists is asked first, because a source of a copy alone may be a server that takes no writes.
-const publicationExists = `
-select exists (select from pg_catalog.pg_publication where pubname = $1)`
+// readPublicationMark is asked first, because a source of a copy alone may be a server that takes no writes.
+const readPublicationMark = `
+select coalesce(pg_catalog.obj_description(oid, 'pg_publication'), '') from pg_catalog.pg_publication where pubname = $1`
 
 func (d *dropping) publications(ctx context.Context) error {
 	for _, name := range []string{d.id.Publication(), d.id.PublicationInsertOnly()} {
-		var exists bool
-		if err := d.conn.QueryRow(ctx, publicationExists, name).Scan(&exists); err != nil {
+		var mark string
+		statement := publication{name: name}.drop()
+		switch err := d.conn.QueryRow(ctx, readPublicationMark, name).Scan(&mark); {
+		case errors.Is(err, pgx.ErrNoRows):
+			continue
+		case err != nil:
 			return d.server.Fault("look for publication", name, err)
-		}
-		if !exists {
+		case mark != ownMark:
+			d.owed = append(d.owed, leftText("publication "+name, statement))
 			continue
 		}
-		statement := "drop publication if exists " + migration.Quote(name)
 		err := execLocking(ctx, d.conn, lockTimeoutPublish, statement)
 		if err := d.owe("drop publication", name, statement, err); err != nil {
 			return err
@@ -242,43 +246,49 @@ func (d *dropping) restore(ctx context.Context) error {
 
 // othersUseMarker: the table stays while another migration of this source publishes it.
 const othersUseMarker = `
-select exists (select from pg_catalog.pg_publication_rel r where r.prrelid = pg_catalog.to_regclass('dts_sync.marker'))`
+select exists (select from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
+               where r.prrelid = (select c.oid` + findMarker + `) and p.pubname <> $1)`
 
-// dropMarkerSchema leaves the schema to whatever else is in it.
-const dropMarkerSchema = `
-do $$
-begin
-    drop schema dts_sync restrict;
-exception when dependent_objects_still_exist then
-    null;
-end $$`
+// DropSchema removes dts_sync from the source, or leaves it to whatever else is in it, or to whose it is.
+const DropSchema = `do $$ begin drop schema if exists dts_sync restrict; ` +
+	`exception when dependent_objects_still_exist or insufficient_privilege then null; end $$`
 
 func (d *dropping) marker(ctx context.Context) error {
-	const statement = "drop table dts_sync.marker"
-	var exists bool
-	if err := d.conn.QueryRow(ctx, "select pg_catalog.to_regclass('dts_sync.marker') is not null").Scan(&exists); err != nil {
+	const statement = "drop table if exists dts_sync.marker"
+	version, err := pg.Version(ctx, d.conn)
+	if err != nil || version >= messagesSince {
+		return d.server.Fault("read version", "", err)
+	}
+	found, err := lookMarker(ctx, d.conn)
+	if err != nil {
 		return d.server.Fault("look for table", markerName, err)
 	}
-	if !exists {
+	if !found.exists {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, d.conn, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, d.conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('dts_sync'))"); err != nil {
 			return err
 		}
 		var others bool
-		if err := tx.QueryRow(ctx, othersUseMarker).Scan(&others); err != nil {
+		if err := tx.QueryRow(ctx, othersUseMarker, d.id.Publication()).Scan(&others); err != nil {
 			return err
 		}
-		if others {
+		if !found.ours && !others {
+			d.owed = append(d.owed, leftText("table "+markerName, statement, DropSchema))
+		}
+		if !found.ours || others {
 			_, err := tx.Exec(ctx, "delete from dts_sync.marker where id = pg_catalog.hashtext($1)", d.id.Short())
 			return err
 		}
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, dropMarkerSchema)
+		_, err := tx.Exec(ctx, DropSchema)
 		return err
 	})
+	if !found.ours && pg.SQLState(err) == "42501" {
+		return nil // its administrator left us no right to delete
+	}
 	return d.owe("drop table", markerName, statement, err)
 }

@@ -74,6 +74,7 @@ type preparation struct {
 	Config
 	source, target *pgx.Conn
 	version        int
+	role           string
 	server         identity
 	known          ledger.Migration
 	plan           plan
@@ -104,6 +105,9 @@ func (p *preparation) connect(ctx context.Context) (err error) {
 	// A frozen attempt may still wait for the slot that we are about to make.
 	if err = p.Lane.TerminateEarlier(ctx, p.source); err != nil {
 		return p.Source.Fault("end earlier sessions of", p.Lane.Name, err)
+	}
+	if err = p.source.QueryRow(ctx, "select current_user::text").Scan(&p.role); err != nil {
+		return p.Source.Fault("read role", "", err)
 	}
 	p.version, err = pg.Version(ctx, p.source)
 	return p.Source.Fault("read version", "", err)
@@ -206,11 +210,19 @@ func (p *preparation) publish(ctx context.Context) error {
 		return err
 	}
 	for _, publication := range p.plan.publications {
-		if err := publication.create(ctx, p.Source, p.source); err != nil {
+		found, err := publication.create(ctx, p.Source, p.source)
+		if err != nil {
 			return err
 		}
+		if found.standing != absent && !found.ours {
+			p.Logger.Info("took a publication that somebody has made", zap.String("publication", publication.name))
+			note := "publication " + publication.name + " was found as an administrator had made it, and used"
+			if err := p.ledger().AddNote(ctx, note); err != nil {
+				return p.Target.Fault("write ledger", string(p.Spec.ID), err)
+			}
+		}
 	}
-	p.Logger.Info("created publications", zap.Strings("publications", p.plan.names()), zap.Int("tables", len(p.Tables)))
+	p.Logger.Info("published tables", zap.Strings("publications", p.plan.names()), zap.Int("tables", len(p.Tables)))
 	return nil
 }
 
@@ -219,7 +231,8 @@ func (p *preparation) makeMarker(ctx context.Context) error {
 		return nil
 	}
 	return hinted(p.Source.Fault("create table", markerName, createMarker(ctx, p.source)), "42501",
-		fmt.Sprintf("grant create on database %s to the role", migration.Quote(p.Source.Database())))
+		fmt.Sprintf("grant create on database %s to %s; or let an administrator run what `pgdts check` prints",
+			migration.Quote(p.Source.Database()), migration.Quote(p.role)))
 }
 
 // hinted says what a person can do about one state code, where the server's own hint does not.

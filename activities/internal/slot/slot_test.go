@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/slot"
 	"github.com/pgdts/pgdts/activities/internal/slot/slottest"
@@ -114,6 +116,7 @@ create table bare partition of root for values from (10) to (20)`)
 	}
 }
 
+// What an administrator has made is taken as it is, or refused: it is neither changed nor dropped.
 func TestAdministratorsPublicationIsTakenAsItIs(t *testing.T) {
 	t.Parallel()
 	b := slottest.New(t, pgtest.Shared(t), someTables)
@@ -124,12 +127,118 @@ func TestAdministratorsPublicationIsTakenAsItIs(t *testing.T) {
 	made := oid()
 	b.Prepare(t)
 	require.Equal(t, made, oid())
+	report, err := b.Ledger(t).Report(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(report.Notes), "publication "+b.Spec.ID.Publication()+" was found")
+	for range 2 {
+		owed, err := slot.Drop(t.Context(), b.Source, b.Ledger(t))
+		require.NoError(t, err)
+		require.Len(t, owed, 1)
+		require.Contains(t, owed[0], `drop publication if exists "`+b.Spec.ID.Publication()+`"`)
+	}
+	require.Equal(t, made, oid())
+	require.Zero(t, pgtest.Value[int](t, b.From, "select count(*) from pg_publication where pubname = $1", b.Spec.ID.PublicationInsertOnly()))
+}
 
-	other := slottest.New(t, pgtest.Shared(t), someTables)
-	other.From.Exec(t, "create publication "+other.Spec.ID.Publication()+" for table only keyed where (id > 5), only indexed")
-	other.Prepare(t)
-	require.Zero(t, pgtest.Value[int](t, other.From, "select count(*) from pg_publication_rel where prqual is not null"),
-		"a filter would lose rows")
+func TestPublicationOfSomebodyElseThatDiffersIsRefused(t *testing.T) {
+	t.Parallel()
+	for difference, tables := range map[string]string{
+		"leaves out rows or columns of public.keyed": "for table only keyed where (id > 5), only indexed",
+		"lacks public.indexed":                       "for table only keyed",
+		"has besides public.scrap":                   "for table only keyed, only indexed, only scrap",
+		"must publish all operations":                "for table only keyed, only indexed with (publish = 'insert')",
+		"for all tables or for schemas":              "for all tables",
+		"or for schemas":                             "for tables in schema public",
+		"publishes partitions as their root":         "for table only keyed, only indexed with (publish_via_partition_root = true)",
+	} {
+		b := slottest.New(t, pgtest.Shared(t), someTables)
+		b.From.Exec(t, "create table scrap (id int primary key)")
+		config := b.Config(t)
+		config.Tables = slices.DeleteFunc(config.Tables, func(table mapping.Table) bool { return table.Name.Name == "scrap" })
+		b.From.Exec(t, "create publication "+b.Spec.ID.Publication()+" "+tables)
+		_, err := slot.Prepare(t.Context(), config)
+		fault := slottest.MustFault(t, migration.FaultDrift, err)
+		require.Contains(t, fault.Message, difference)
+		require.Contains(t, fault.Hint, "pgdts check")
+		require.Contains(t, fault.Hint, "drop publication")
+	}
+}
+
+// A process that died while it filled its publication is followed by one that makes it anew.
+func TestOwnPublicationThatIsNotFullIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	b := slottest.New(t, pgtest.Shared(t), someTables)
+	b.From.Exec(t, "create publication "+b.Spec.ID.Publication()+"; comment on publication "+b.Spec.ID.Publication()+" is 'made by pgdts'")
+	b.Prepare(t)
+	require.Equal(t, "indexed keyed", published(t, b.From, b.Spec.ID.Publication()))
+	b.Drop(t)
+}
+
+// A role with REPLICATION and the right to read migrates by what an administrator prepares: the statements are run as they
+// stand, twice, and nothing of it is changed or dropped.
+func TestReadingRoleUsesWhatAnAdministratorPrepared(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{10, 13, 15, 18} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			b := slottest.New(t, pgtest.Server(t, pgtest.Major(major)), someTables+`;
+create table root (id int not null, v text) partition by range (id);
+create table leaf partition of root for values from (0) to (10)`)
+			b.Spec.WithoutKey = migration.FullIdentity
+			// Schema dts_sync may be there already, and closed: another migration's, or that of a target.
+			b.From.Exec(t, "create role reader login replication; grant select on all tables in schema public to reader; create schema dts_sync")
+			admin := b.Source
+			b.Source = as(t, b, "reader")
+			_, err := slot.Prepare(t.Context(), b.Config(t))
+			_ = slottest.MustFault(t, migration.FaultPrivilege, err)
+			b.Drop(t)
+
+			conn := b.Connect(t, b.Source)
+			wanted, err := slot.Want(t.Context(), conn, b.Spec, b.Config(t).Tables)
+			require.NoError(t, err)
+			require.False(t, wanted.Prepared())
+			for range 2 {
+				b.From.Exec(t, strings.Join(wanted.Statements("reader"), "\n"))
+			}
+			wanted, err = slot.Want(t.Context(), conn, b.Spec, b.Config(t).Tables)
+			require.NoError(t, err)
+			require.Empty(t, wanted.Lacking())
+			require.Empty(t, wanted.Statements("reader"))
+
+			before := b.From.Query(t, "select oid, xmin from pg_publication order by 1")
+			b.Prepare(t)
+			require.NoError(t, slot.Check(t.Context(), conn, expected(t, b)))
+			_, err = slot.Emit(t.Context(), conn, b.Version(t), b.Spec.ID.Short()+"/marker/1/1")
+			require.NoError(t, err)
+			owed, err := slot.Drop(t.Context(), b.Source, b.Ledger(t))
+			require.NoError(t, err)
+			require.Equal(t, before, b.From.Query(t, "select oid, xmin from pg_publication order by 1"))
+			require.Zero(t, pgtest.Value[int](t, b.From, "select count(*) from pg_replication_slots"))
+			for _, line := range owed {
+				if _, statements, found := strings.Cut(line, "dropped by: "); found {
+					line = statements
+				}
+				b.From.Exec(t, line)
+			}
+			require.Equal(t, "d d", pgtest.Value[string](t, b.From,
+				"select string_agg(relreplident::text, ' ') from pg_class where relname in ('plain', 'leaf')"), "what was recorded is owed")
+			require.Zero(t, pgtest.Value[int](t, b.From, "select (select count(*) from pg_publication) + "+
+				"(select count(*) from pg_class where relnamespace = (select oid from pg_namespace where nspname = 'dts_sync'))"))
+			b.Source = admin
+			b.Drop(t)
+		})
+	}
+}
+
+// as is the source as a role sees it.
+func as(t *testing.T, b *slottest.Bench, role string) *pg.Server {
+	t.Helper()
+	uri, err := url.Parse(b.From.URI)
+	require.NoError(t, err)
+	uri.User = url.User(role)
+	server, err := pg.NewServer(migration.Source, migration.Endpoint{URI: uri.String()}, nil)
+	require.NoError(t, err)
+	return server
 }
 
 func TestPlainRoleIsToldWhichRightsItLacks(t *testing.T) {
@@ -138,12 +247,8 @@ func TestPlainRoleIsToldWhichRightsItLacks(t *testing.T) {
 	config := b.Config(t)
 	role := "plain_" + b.Spec.ID.Short()
 	b.From.Exec(t, "create role "+role+" login")
-	uri, err := url.Parse(b.From.URI)
-	require.NoError(t, err)
-	uri.User = url.User(role)
-	config.Source, err = pg.NewServer(migration.Source, migration.Endpoint{URI: uri.String()}, nil)
-	require.NoError(t, err)
-	_, err = slot.Prepare(t.Context(), config)
+	config.Source = as(t, b, role)
+	_, err := slot.Prepare(t.Context(), config)
 	require.Contains(t, slottest.MustFault(t, migration.FaultPrivilege, err).Hint, "create publication")
 }
 

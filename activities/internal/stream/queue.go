@@ -12,12 +12,14 @@ import (
 type queue struct {
 	budget int
 
-	mu    sync.Mutex
-	items []wal.Transaction
-	bytes int
-	idle  migration.LSN // nothing that commits before it is missing from what was pushed; 0 when it was handed out
-	asked bool          // the source waits to hear that idle is durable
-	err   error
+	mu      sync.Mutex
+	items   []wal.Transaction
+	changes int
+	bytes   int
+	enough  Limits        // what the consumer waits for, so that it is not woken for less; 0 = anything
+	idle    migration.LSN // nothing that commits before it is missing from what was pushed; 0 when it was handed out
+	asked   bool          // the source waits to hear that idle is durable
+	err     error
 
 	filled  chan struct{} // something for the consumer
 	drained chan struct{} // room for the reader
@@ -53,9 +55,31 @@ func (q *queue) offer(tx wal.Transaction) bool {
 		return false
 	}
 	q.items = append(q.items, tx)
+	q.changes += len(tx.Changes)
 	q.bytes += tx.Bytes
 	q.idle, q.asked = 0, false
-	signal(q.filled)
+	if q.reached(q.enough) {
+		signal(q.filled)
+	}
+	return true
+}
+
+// reached reports whether a batch would not grow if one waited. A full queue does not grow either.
+func (q *queue) reached(limits Limits) bool {
+	last := &q.items[len(q.items)-1]
+	return q.changes >= limits.Changes || q.bytes >= min(limits.Bytes, q.budget/2) || !last.First || !last.Last
+}
+
+// gather reports whether it is worth waiting for more than there is: whether something is there, and the source has not
+// said that this is all. If so, the next signal comes when a batch is full, or the source has said so.
+func (q *queue) gather(limits Limits) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) == 0 || q.idle != 0 || q.err != nil || q.reached(limits) {
+		q.enough = Limits{}
+		return false
+	}
+	q.enough = limits
 	return true
 }
 
@@ -80,6 +104,7 @@ func (q *queue) fail(err error) {
 func (q *queue) take(limits Limits) (Batch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.enough = Limits{}
 	if len(q.items) == 0 {
 		batch := Batch{Idle: q.idle, Asked: q.asked}
 		q.idle, q.asked = 0, false
@@ -92,6 +117,7 @@ func (q *queue) take(limits Limits) (Batch, error) {
 	batch := Batch{Transactions: q.items[:n:n]}
 	q.items = q.items[n:]
 	for _, tx := range batch.Transactions {
+		q.changes -= len(tx.Changes)
 		q.bytes -= tx.Bytes
 	}
 	signal(q.drained)

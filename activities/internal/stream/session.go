@@ -51,6 +51,7 @@ type Session struct {
 	cancel  context.CancelFunc
 	reading sync.Once
 
+	given     time.Time // when Next gave its last batch
 	sourceEnd atomic.Uint64
 	inHand    atomic.Int64 // commit time of the oldest transaction of the batch that Next gave last, in nanoseconds
 }
@@ -96,14 +97,31 @@ type Batch struct {
 	Asked bool
 }
 
+const (
+	// gatherShare times what the batch before took is how long transactions gather.
+	gatherShare = 3
+	gatherMax   = 100 * time.Millisecond
+)
+
 // Next waits for the next batch. An error is final, and comes only after everything that arrived before it.
+//
+// Each batch has its price, however small it is. Taking what has just arrived would let a target that is behind stay
+// behind: many small batches leave the walsender no time to send more. So transactions gather for as long as the batch
+// before was at work, some times over, unless the source says that there are no more: under load batches grow until the
+// price does not count, and a single transaction does not wait.
 func (s *Session) Next(ctx context.Context, limits Limits) (Batch, error) {
 	// Ends with Close, or when the source ends the stream.
 	s.reading.Do(func() { s.group.Go(func() error { return s.fail(s.read(s.ctx)) }) })
 	s.inHand.Store(0)
 	timer := time.NewTimer(limits.Wait)
 	defer timer.Stop()
+	gathering := time.NewTimer(min(gatherMax, gatherShare*time.Since(s.given)))
+	defer gathering.Stop()
+	defer func() { s.given = time.Now() }()
 	for {
+		if s.gather(ctx, limits, gathering.C) != nil {
+			return Batch{}, ctx.Err()
+		}
 		batch, err := s.queue.take(limits)
 		if err != nil || batch.Idle != 0 {
 			return batch, err
@@ -120,6 +138,20 @@ func (s *Session) Next(ctx context.Context, limits Limits) (Batch, error) {
 		case <-s.queue.filled:
 		}
 	}
+}
+
+// gather waits while that is worth it.
+func (s *Session) gather(ctx context.Context, limits Limits, over <-chan time.Time) error {
+	for s.queue.gather(limits) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-over:
+			return nil
+		case <-s.queue.filled:
+		}
+	}
+	return nil
 }
 
 // Confirm tells the source that everything before position is durable on the target: it may forget the log up to there.

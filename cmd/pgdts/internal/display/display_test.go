@@ -226,7 +226,7 @@ func TestReports(t *testing.T) {
 func TestChecks(t *testing.T) {
 	items := []migration.Item{
 		{Code: "CONNECT", Name: "connection", Side: migration.Source, State: migration.ItemPassed, Found: "PostgreSQL 15.4"},
-		{Code: "WAL_LEVEL", Name: "logical decoding", Side: migration.Source, State: migration.ItemFailed, Found: "replica", Fix: "alter system set wal_level = logical;\n-- then restart the server"},
+		{Code: "WAL_LEVEL", Name: "logical decoding", Side: migration.Source, State: migration.ItemFailed, Found: "replica", Fix: "alter system set wal_level = logical;", Restart: true},
 		{Code: "VERSION", Name: "versions", State: migration.ItemAlert, Found: "source 15, target 14", Ignorable: true},
 		{Code: "COLLATION", Name: "collation versions", State: migration.ItemAlert, Found: "2.31 and 2.36", Ignorable: true},
 	}
@@ -242,15 +242,15 @@ func TestTablesAndLists(t *testing.T) {
 	var out strings.Builder
 	display.Tables(&out, []migration.TableStatus{
 		{
-			Table: "public.orders", Stage: migration.StagePlanned, Mode: migration.ModeKeyRange, Key: []string{"id"},
+			Table: "public.orders", Percent: 17.6, Stage: migration.StagePlanned, Mode: migration.ModeKeyRange, Key: []string{"id"},
 			Chunks: migration.Amount{Copied: 3, Total: 17}, Rows: migration.Amount{Copied: 300_000, Total: 1_700_000}, Bytes: migration.Amount{Copied: 3 << 20, Total: 17 << 20},
 		},
-		{Table: "public.log", Stage: migration.StageExact, Mode: migration.ModeOneSnapshot, Chunks: migration.Amount{Copied: 1, Total: 1}, Conflicts: 2, Verification: "equal"},
+		{Table: "public.log", Percent: 100, Stage: migration.StageExact, Mode: migration.ModeOneSnapshot, Chunks: migration.Amount{Copied: 1, Total: 1}, Conflicts: 2, Verification: "equal"},
 	})
 	golden(t, "tables", out.String())
 	out.Reset()
 	display.Tables(&out, []migration.TableStatus{{
-		Table: "sales.Orders", Target: "shop.orders", Stage: migration.StageExact, Mode: migration.ModeKeyRange, Key: []string{"id"}, Kept: 3,
+		Table: "sales.Orders", Target: "shop.orders", Percent: 100, Stage: migration.StageExact, Mode: migration.ModeKeyRange, Key: []string{"id"}, Kept: 3,
 	}})
 	display.Objects(&out, []migration.SchemaObject{
 		{No: 17, Section: "before", Kind: "VIEW", Name: "public.v", State: "failed", SQLState: "42883", Message: "function f() does not exist"},

@@ -113,10 +113,22 @@ func copyFigures(status migration.Status) string {
 			parts = append(parts, size(status.Rates.BytesPerSecond)+"/s")
 		}
 		if status.ETASeconds > 0 {
-			parts = append(parts, "ready in about "+span(seconds(status.ETASeconds)))
+			part := "ready in about " + span(seconds(status.ETASeconds))
+			if indexed(status.Types) {
+				part = "rows " + part + ", then indexes"
+			}
+			parts = append(parts, part)
+		}
+		if b := status.Bytes; b.Total > 0 && b.Copied >= b.Total && indexed(status.Types) {
+			parts = append(parts, "all rows copied, indexes are being built")
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// indexed reports whether tables get keys and indexes once their rows are there, which nobody knows the time of.
+func indexed(types []migration.Type) bool {
+	return len(types) == 0 || slices.Contains(types, migration.TypeSchema)
 }
 
 // copies reports whether rows are copied. A status of Temporal alone does not know the types.

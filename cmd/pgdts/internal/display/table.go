@@ -31,6 +31,9 @@ func Check(out io.Writer, result migration.CheckResult) {
 		fmt.Fprintf(out, "\n%s: %s\n", item.Code, item.Name)
 		if item.Fix != "" {
 			fmt.Fprintf(out, "  fix: %s\n", strings.ReplaceAll(strings.TrimSpace(item.Fix), "\n", "\n       "))
+			if item.Restart {
+				fmt.Fprintf(out, "       then restart the %s\n", item.Side)
+			}
 		}
 		if item.Ignorable {
 			fmt.Fprintf(out, "  or ignore it: precheck: {ignore: [%s]}\n", item.Code)
@@ -56,7 +59,7 @@ func itemState(item migration.Item) string {
 
 // Tables writes one line per table.
 func Tables(out io.Writer, tables []migration.TableStatus) {
-	rows := [][]string{{"TABLE", "STAGE", "CHUNKS", "ROWS", "SIZE", "KEY", "MODE", "NOTE"}}
+	rows := [][]string{{"TABLE", "STAGE", "COPIED", "CHUNKS", "ROWS", "SIZE", "KEY", "MODE", "NOTE"}}
 	for _, t := range tables {
 		note := t.Error
 		if note == "" {
@@ -69,7 +72,7 @@ func Tables(out io.Writer, tables []migration.TableStatus) {
 			note = strings.TrimSpace(several(t.Conflicts, "conflict") + " " + note)
 		}
 		rows = append(rows, []string{
-			named(t), string(t.Stage), amount(t.Chunks, count[int64]), amount(t.Rows, count[int64]), amount(t.Bytes, size[int64]),
+			named(t), string(t.Stage), fmt.Sprintf("%.0f%%", t.Percent), amount(t.Chunks, count[int64]), amount(t.Rows, count[int64]), amount(t.Bytes, size[int64]),
 			strings.Join(t.Key, ","), string(t.Mode), oneLine(note),
 		})
 	}

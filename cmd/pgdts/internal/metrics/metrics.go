@@ -20,16 +20,18 @@ import (
 type Registry struct {
 	mu     sync.Mutex
 	series map[string]*series
+	now    func() time.Time
 }
 
 type series struct {
 	name, kind, labels string
-	value              float64 // counter, gauge; sum of a timer in seconds
-	count              int64   // of a timer
+	value              float64   // counter, gauge; sum of a timer in seconds
+	count              int64     // of a timer
+	until              time.Time // shown until then; zero = for ever
 }
 
 // New makes an empty registry.
-func New() *Registry { return &Registry{series: map[string]*series{}} }
+func New() *Registry { return &Registry{series: map[string]*series{}, now: time.Now} }
 
 // Handler is what the Temporal client takes.
 func (r *Registry) Handler() client.MetricsHandler { return handler{registry: r} }
@@ -46,6 +48,10 @@ func (r *Registry) write(out io.Writer) {
 	last := ""
 	for _, key := range slices.Sorted(maps.Keys(r.series)) {
 		s := r.series[key]
+		if !s.until.IsZero() && r.now().After(s.until) {
+			delete(r.series, key)
+			continue
+		}
 		if s.name != last {
 			fmt.Fprintf(out, "# TYPE %s %s\n", s.name, s.kind)
 			last = s.name

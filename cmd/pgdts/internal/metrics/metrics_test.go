@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgdts/pgdts/cmd/pgdts/internal/metrics"
+	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 func TestPrometheusReadsWhatTheSDKCounts(t *testing.T) {
@@ -31,4 +32,29 @@ temporal_request_total{task_queue="a\"b"} 3
 # TYPE temporal_slots gauge
 temporal_slots{task_queue="a\"b"} 7
 `, response.Body.String())
+}
+
+func TestFiguresOfAMigrationAreShownAndForgotten(t *testing.T) {
+	registry := metrics.New()
+	registry.Observe(migration.Beat{Migration: "pgdts/shop/a", Rows: 10, RowsTotal: 40, Bytes: 100, BytesTotal: 400})
+	registry.Observe(migration.Beat{
+		Migration: "pgdts/shop/a", Changes: 7, Latency: migration.Duration(1500 * time.Millisecond), WALRetained: 4096,
+		LSN: &migration.Positions{Applied: 100, Confirmed: 90, Source: 150},
+	})
+	response := httptest.NewRecorder()
+	registry.ServeHTTP(response, nil)
+	for _, line := range []string{
+		`pgdts_copied_bytes_total{migration="pgdts/shop/a"} 100`,
+		`pgdts_copy_rows{migration="pgdts/shop/a"} 40`,
+		`pgdts_latency_seconds{migration="pgdts/shop/a"} 1.5`,
+		`pgdts_applied_lag_bytes{migration="pgdts/shop/a"} 50`,
+		`pgdts_confirmed_lag_bytes{migration="pgdts/shop/a"} 60`,
+		`pgdts_slot_retained_bytes{migration="pgdts/shop/a"} 4096`,
+	} {
+		require.Contains(t, response.Body.String(), line+"\n")
+	}
+	registry.Forward(2 * time.Minute)
+	response = httptest.NewRecorder()
+	registry.ServeHTTP(response, nil)
+	require.Empty(t, response.Body.String())
 }

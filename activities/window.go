@@ -1,0 +1,40 @@
+package activities
+
+import (
+	"time"
+
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+const (
+	// rateWindow is how far back rates look: short enough to show a stall, long enough to be steady.
+	rateWindow = 30 * time.Second
+	// rateLeast is the least time between two reports that says something.
+	rateLeast = 2 * time.Second
+	// sampleEvery bounds how many reports of a busy step are kept.
+	sampleEvery = time.Second
+)
+
+// window keeps the reports of the last half minute, of which rates are made.
+type window []migration.Beat
+
+// rates adds a report; nil until there is enough to tell. What a restart of the copy takes away is no rate.
+func (w *window) rates(beat migration.Beat) *migration.Rates {
+	for len(*w) > 1 && beat.At.Sub((*w)[1].At) >= rateWindow {
+		*w = (*w)[1:]
+	}
+	if n := len(*w); n == 0 || beat.At.Sub((*w)[n-1].At) >= sampleEvery {
+		*w = append(*w, migration.Beat{At: beat.At, Rows: beat.Rows, Bytes: beat.Bytes, Changes: beat.Changes})
+	}
+	oldest := (*w)[0]
+	elapsed := beat.At.Sub(oldest.At)
+	if elapsed < rateLeast {
+		return nil
+	}
+	perSecond := func(now, then int64) float64 { return max(0, float64(now-then)/elapsed.Seconds()) }
+	return &migration.Rates{
+		RowsPerSecond:    perSecond(beat.Rows, oldest.Rows),
+		BytesPerSecond:   perSecond(beat.Bytes, oldest.Bytes),
+		ChangesPerSecond: perSecond(beat.Changes, oldest.Changes),
+	}
+}
