@@ -84,7 +84,7 @@ const readPreparedFence = `
 select coalesce(p.prosrc, ''),
        coalesce(has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute'), false),
        coalesce(p.prosecdef or p.prolang = (select oid from pg_language where lanname = 'sql'), false),
-       coalesce(p.proowner::regrole::text, ''),
+       coalesce(p.proowner::regrole::text, ''), coalesce(n.nspowner = p.proowner, false),
        coalesce(array(select c.oid::regclass::text from pg_class c
                       where c.oid = any ($2) and not pg_has_role(p.proowner, c.relowner, 'usage') order by 1), '{}')
 from unnest($1::text[]) with ordinality w (signature, no)
@@ -101,10 +101,10 @@ func (f PreparedFence) Lacking(ctx context.Context, conn *pgx.Conn, tables []uin
 	bodies, names := f.bodies(), preparedFunctions(f.id)
 	var lacking string
 	var source, owner string
-	var callable, definer bool
+	var callable, definer, alone bool
 	var foreign []string
 	no := 0
-	_, err = pgx.ForEachRow(rows, []any{&source, &callable, &definer, &owner, &foreign}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&source, &callable, &definer, &owner, &alone, &foreign}, func() error {
 		name, body := names[no], bodies[no]
 		no++
 		switch {
@@ -113,6 +113,8 @@ func (f PreparedFence) Lacking(ctx context.Context, conn *pgx.Conn, tables []uin
 			lacking = "there is no function " + name
 		case source != body || !definer:
 			lacking = "function " + name + " is not as this definition needs it"
+		case !alone:
+			lacking = fmt.Sprintf("schema dts_sync does not belong to %s, who owns function %s: its owner could replace it", owner, name)
 		case !callable:
 			lacking = "the role may not call function " + name
 		case len(foreign) > 0:

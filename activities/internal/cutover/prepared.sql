@@ -1,4 +1,6 @@
 create schema if not exists dts_sync;
+-- Who owns a schema may replace what is in it, and these functions run with the rights of who makes them.
+alter schema dts_sync owner to current_user;
 grant usage on schema dts_sync to {role};
 
 -- The tables: published ones with their partitions, and those that are migrated without being published.
@@ -46,6 +48,10 @@ begin
     perform pg_advisory_xact_lock(hashtext('pgdts_fence'));
     if to_regnamespace('pgdts_fence') is null then
         create schema pgdts_fence;
+    elsif not exists (select from pg_namespace n join pg_roles r on r.oid = n.nspowner
+                      where n.nspname = 'pgdts_fence' and (r.rolsuper or r.rolname = current_user)) then
+        raise exception 'schema pgdts_fence belongs to another role, who could change what the triggers do'
+            using errcode = '42501', hint = 'alter schema pgdts_fence owner to ' || current_user;
     end if;
     execute format('create or replace function pgdts_fence.moved_{short}() returns trigger language plpgsql as %L', format(
         'begin raise exception %L, tg_table_schema, tg_table_name using errcode = %L, hint = %L; end',

@@ -233,3 +233,30 @@ func TestPreparedFunctionsServeOneRoleOnly(t *testing.T) {
 		begin; select dts_sync.fence_block_`+b.Spec.ID.Short()+`('x'); select dts_sync.fence_disarm_`+b.Spec.ID.Short()+`(); rollback`)
 	require.NoError(t, err)
 }
+
+// Who owned the schema could put a function of his own in the place of one that the administrator's functions call.
+func TestReaderCannotReplacePreparedFunctions(t *testing.T) {
+	t.Parallel()
+	b := asReader(t, pgtest.Server(t), shop, func(b bench) { b.From.Exec(t, "alter schema dts_sync owner to reader") })
+	reader := b.Connect(t, b.Source)
+	tables := "dts_sync.fence_tables_" + b.Spec.ID.Short() + "()"
+	_, err := reader.Exec(t.Context(), "drop function "+tables)
+	require.Equal(t, "42501", pg.SQLState(err))
+	_, err = reader.Exec(t.Context(), "create function dts_sync.mine() returns int language sql as 'select 1'")
+	require.Equal(t, "42501", pg.SQLState(err))
+
+	b.From.Exec(t, "create schema pgdts_fence authorization reader")
+	_, err = reader.Exec(t.Context(), "select dts_sync.fence_block_"+b.Spec.ID.Short()+"('x')")
+	require.Equal(t, "42501", pg.SQLState(err))
+	require.ErrorContains(t, err, "pgdts_fence")
+
+	b.From.Exec(t, "alter schema dts_sync owner to reader")
+	selection, _, err := mapping.Read(t.Context(), reader, b.Spec)
+	require.NoError(t, err)
+	wanted, err := slot.Want(t.Context(), reader, b.Spec, selection.Tables)
+	require.NoError(t, err)
+	fence := cutover.NewPreparedFence(b.Spec.ID, selection.Tables, wanted.Members())
+	lacking, err := fence.Lacking(t.Context(), reader, nil)
+	require.NoError(t, err)
+	require.Contains(t, lacking, "schema dts_sync does not belong to")
+}
