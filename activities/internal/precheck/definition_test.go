@@ -108,7 +108,7 @@ func TestOnlySelectedTablesAreLookedAt(t *testing.T) {
 	items.mustBe(t, "COLLATIONS", migration.ItemFailed, "de-x-icu")
 	items.mustBe(t, "TARGET_SAME_TABLES", migration.ItemFailed, "theirs.nokey")
 	items.mustBe(t, "TARGET_SAME_OBJECTS", migration.ItemFailed, "view theirs.v")
-	items.mustBe(t, "C_FUNCTIONS", migration.ItemNotice, "theirs.c")
+	items.mustBe(t, "C_FUNCTIONS", migration.ItemAlert, "theirs.c")
 	items.mustBe(t, "FOREIGN_TABLES", migration.ItemNotice, "theirs.far")
 }
 
