@@ -25,7 +25,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"missing file", func(_ *testing.T, s *scenario) { s.file = filepath.Join(s.dir, "absent.yaml") }, 2, []string{"absent.yaml"}},
 		{"unknown key", func(_ *testing.T, s *scenario) { s.define("cutoverr: {mode: auto}\n") }, 2, []string{"cutoverr", "migration.yaml:4:"}},
-		{"key not built", func(_ *testing.T, s *scenario) { s.define("class: small\n") }, 2, []string{"class", "not supported"}},
+		{"key not built", func(_ *testing.T, s *scenario) { s.define("alerts: {latency: {above: 60s}}\n") }, 2, []string{"alerts", "not supported"}},
 		{"window out of bounds", func(_ *testing.T, s *scenario) { s.define("retry: {connection: 5m}\n") }, 2, []string{"retry.connection", "10m"}},
 		{"unreachable host", unreachable, 3, []string{"SOURCE_CONNECTION", "refused"}},
 		{"wrong password", wrongPassword, 3, []string{"SOURCE_CONNECTION", "password"}},
