@@ -109,6 +109,7 @@ func (s *Starter) update(ctx context.Context, id migration.ID, name string, out 
 	}
 	var refused *temporal.ApplicationError
 	var missing *serviceerror.NotFound
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError // the service may notice before our own clock
 	switch {
 	case err == nil:
 		return nil
@@ -116,7 +117,7 @@ func (s *Starter) update(ctx context.Context, id migration.ID, name string, out 
 		return &RefusedError{ID: id, Order: name, Reason: refused.Message()}
 	case errors.As(err, &missing):
 		return s.ended(context.WithoutCancel(ctx), id)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.As(err, &late):
 		return s.away(context.WithoutCancel(ctx), id)
 	}
 	return fmt.Errorf("%s %s: %w", name, id, err)

@@ -21,11 +21,12 @@ type Starter struct {
 
 	mu       sync.Mutex
 	observed map[string]migration.Beat
+	furthest map[migration.ID]mark // of copies that were asked about
 }
 
 // New makes a Starter of a connected client, which stays the caller's to close.
 func New(c client.Client) *Starter {
-	return &Starter{client: c, observed: map[string]migration.Beat{}}
+	return &Starter{client: c, observed: map[string]migration.Beat{}, furthest: map[migration.ID]mark{}}
 }
 
 // Option changes what Start accepts.
@@ -125,12 +126,14 @@ func details(spec migration.Spec) string {
 	}
 	text := fmt.Sprintf("Moves the PostgreSQL database `%s` to `%s`.\n\n- types: %s\n- retry windows: connection %s, other %s\n",
 		spec.Source.Address(), spec.Target.Address(), strings.Join(types, ", "), spec.Retry.Connection, spec.Retry.Other)
+	live := fmt.Sprintf("\nThe current details are written when a phase ends or a person is needed. Live numbers (percent, time to go, latency): "+
+		"`pgdts watch %s`, the heartbeats of the pending activities, and the metrics of the workers.\n", spec.ID)
 	if !spec.Has(migration.TypeIncremental) {
-		return text + "\nIt ends by itself.\n"
+		return text + "\nIt ends by itself.\n" + live
 	}
 	return text + fmt.Sprintf("- cutover: %s\n- slot on the source: `%s`\n\n"+
 		"A terminated migration leaves its slot on the source, which holds WAL: use `pgdts stop %s`, or cancel.\n",
-		spec.Cutover.Mode, spec.ID.Slot(), spec.ID)
+		spec.Cutover.Mode, spec.ID.Slot(), spec.ID) + live
 }
 
 // TakenError says that a migration with this id runs, or has ended well.

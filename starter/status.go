@@ -2,6 +2,8 @@ package starter
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ func (s *Starter) Status(ctx context.Context, id migration.ID) (migration.Status
 		status.WorkerAway = !answered
 	}
 	join(&status, s.reports(described.GetPendingActivities()))
+	s.neverBack(&status)
 	finish(&status, time.Now())
 	return status, nil
 }
@@ -93,39 +96,87 @@ var phaseOf = map[string]migration.Phase{
 func (s *Starter) Observe(beat migration.Beat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name := strings.ToLower(beat.Step)
-	if before := s.observed[name]; before.BytesTotal == beat.BytesTotal {
-		beat.Bytes = max(beat.Bytes, before.Bytes) // each lane of the copy adds only what it has in flight itself
-	}
-	s.observed[name] = beat
+	s.observed[of(beat)] = beat
 }
+
+// of names what a beat is about: a step, and of the copy a lane.
+func of(beat migration.Beat) string { return strings.ToLower(beat.Step) + "/" + beat.Lane }
+
+// laneSilent is how much older than the newest the report of a lane may be, where reports come at once: it has ended.
+const laneSilent = 10 * time.Second
 
 // reports are the newest beats of the steps that are running, one per step and lane.
 func (s *Starter) reports(pending []*workflowpb.PendingActivityInfo) []migration.Beat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var beats []migration.Beat
+	var lanes map[string]migration.Beat
 	for _, activity := range pending {
 		if activity.GetState() != enumspb.PENDING_ACTIVITY_STATE_STARTED {
 			continue
 		}
 		beat, found := beatOf(activity.GetHeartbeatDetails())
-		name := activity.GetActivityType().GetName()
-		if seen, ok := s.observed[strings.ToLower(name)]; ok && seen.At.After(beat.At) && (name != step.Copy.Name || whole(seen)) {
+		beat.Step = activity.GetActivityType().GetName()
+		if beat.Step == step.Copy.Name {
+			if lanes == nil {
+				lanes = s.observedLanes()
+			}
+			if beat.Lane == "" { // while it builds indexes, and of older workers
+				if seen, ok := s.observed[of(beat)]; ok && seen.At.After(beat.At) && whole(seen) {
+					seen.Step = beat.Step
+					beat, found = seen, true
+				}
+				if found {
+					beats = append(beats, beat)
+				}
+			} else if seen, ok := lanes[beat.Lane]; !ok || beat.At.After(seen.At) {
+				lanes[beat.Lane] = beat
+			}
+			continue
+		}
+		if seen, ok := s.observed[of(beat)]; ok && seen.At.After(beat.At) {
+			seen.Step = beat.Step
 			beat, found = seen, true
 		}
 		if found {
-			beat.Step = name
 			beats = append(beats, beat)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(lanes)) {
+		beats = append(beats, lanes[name])
 	}
 	return beats
 }
 
+// observedLanes are the lanes of the copy that run in this process.
+func (s *Starter) observedLanes() map[string]migration.Beat {
+	lanes := map[string]migration.Beat{}
+	var newest time.Time
+	for _, beat := range s.observed {
+		if beat.Lane != "" {
+			beat.Step = step.Copy.Name
+			lanes[beat.Lane] = beat
+			newest = later(newest, beat.At)
+		}
+	}
+	maps.DeleteFunc(lanes, func(_ string, beat migration.Beat) bool { return newest.Sub(beat.At) > laneSilent })
+	return lanes
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // whole reports whether a beat tells of all the migration's rows rather than of one lane's.
 func whole(beat migration.Beat) bool {
-	return beat.RowsTotal > 0 || beat.BytesTotal > 0 || beat.Total > 0
+	return measured(beat) || beat.Total > 0
 }
+
+// measured tells the reports of the copy from those of the indexes that its lanes build.
+func measured(beat migration.Beat) bool { return beat.RowsTotal > 0 || beat.BytesTotal > 0 }
 
 // join writes what steps reported over what the workflow knows.
 func join(status *migration.Status, beats []migration.Beat) {
@@ -142,13 +193,12 @@ func join(status *migration.Status, beats []migration.Beat) {
 	}
 }
 
-// oneBeat makes one report of those of the copy's lanes: the newest that tells of the whole, or their sum.
+// oneBeat makes one report of those of the copy's lanes: the newest that tells of the whole with what all lanes have in
+// flight, or their sum.
 func oneBeat(lanes []migration.Beat) migration.Beat {
 	var newest, sum migration.Beat
-	var most int64
 	for _, lane := range lanes {
-		most = max(most, lane.Bytes)
-		if whole(lane) && lane.At.After(newest.At) {
+		if whole(lane) && (measured(lane) && !measured(newest) || measured(lane) == measured(newest) && lane.At.After(newest.At)) {
 			newest = lane
 		}
 		sum.Step, sum.At = lane.Step, lane.At
@@ -159,12 +209,39 @@ func oneBeat(lanes []migration.Beat) migration.Beat {
 			sum.Fault = lane.Fault
 		}
 	}
-	if whole(newest) {
-		newest.Fault, newest.Bytes = sum.Fault, most
-		newest.Rates = fastest(lanes)
-		return newest
+	if !whole(newest) {
+		return sum
 	}
-	return sum
+	done := newest.Bytes - newest.InFlight
+	newest.Fault, newest.Bytes, newest.Rates = sum.Fault, done, fastest(lanes)
+	for _, lane := range lanes {
+		// What is done since a lane has reported may be the chunk that it had in flight then.
+		newest.Bytes += max(0, min(lane.InFlight, lane.Bytes-done))
+	}
+	if newest.BytesTotal > 0 {
+		newest.Bytes = min(newest.Bytes, newest.BytesTotal)
+	}
+	return newest
+}
+
+// mark is the furthest that a copy was seen.
+type mark struct{ rows, bytes int64 }
+
+// neverBack keeps the figures of a copy from falling when a chunk in flight is given up or a lane reports late. They do fall
+// when a snapshot is lost and rows with it; SnapshotsLost says so.
+func (s *Starter) neverBack(status *migration.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if status.Phase != migration.PhaseCopy {
+		delete(s.furthest, status.ID)
+		return
+	}
+	before := s.furthest[status.ID]
+	if status.SnapshotsLost == 0 || status.Rows.Copied >= before.rows {
+		status.Rows.Copied = max(status.Rows.Copied, before.rows)
+		status.Bytes.Copied = max(status.Bytes.Copied, min(before.bytes, status.Bytes.Total))
+	}
+	s.furthest[status.ID] = mark{status.Rows.Copied, status.Bytes.Copied}
 }
 
 // fastest is the rate of the lane that has seen most: each sees all rows, and of the bytes on their way its own alone.
@@ -183,6 +260,7 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 	set(&status.Rows.Total, beat.RowsTotal)
 	set(&status.Bytes.Copied, beat.Bytes)
 	set(&status.Bytes.Total, beat.BytesTotal)
+	set(&status.SnapshotsLost, beat.SnapshotsLost)
 	set(&status.Changes, beat.Changes)
 	set(&status.WALRetainedBytes, beat.WALRetained)
 	if t := beat.Tables; t != nil {
@@ -204,6 +282,8 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 		rate(&status.Rates.RowsPerSecond, r.RowsPerSecond)
 		rate(&status.Rates.BytesPerSecond, r.BytesPerSecond)
 		rate(&status.Rates.ChangesPerSecond, r.ChangesPerSecond)
+		rate(&status.Rates.AppliedBytesPerSecond, r.AppliedBytesPerSecond)
+		rate(&status.Rates.SourceBytesPerSecond, r.SourceBytesPerSecond)
 	}
 	if beat.Fault != nil {
 		status.LastError = beat.Fault
@@ -258,6 +338,7 @@ func finish(status *migration.Status, now time.Time) {
 			status.Rates.BytesPerSecond = perSecond(status.Bytes.Copied, now.Sub(started))
 		}
 		status.ETASeconds = timeToGo(*status)
+		return
 	case status.Report != nil:
 		status.Rows = migration.Amount{Copied: status.Report.Rows, Total: status.Report.Rows}
 		status.Bytes = migration.Amount{Copied: status.Report.Bytes, Total: status.Report.Bytes}
@@ -266,6 +347,22 @@ func finish(status *migration.Status, now time.Time) {
 		status.Rows.Copied = max(status.Rows.Copied, status.Rows.Total)
 		status.Bytes.Copied = max(status.Bytes.Copied, status.Bytes.Total)
 	}
+	status.ETASeconds, status.NotCatchingUp = timeToCatchUp(*status)
+}
+
+// timeToCatchUp is how long the stream needs until it has applied what the source has written by then, at present rates; 0 =
+// not known, or nothing to catch up. never: the source is at least as fast.
+func timeToCatchUp(status migration.Status) (seconds float64, never bool) {
+	r, l := status.Rates, status.LSN
+	streaming := status.Phase == migration.PhaseCatchup || status.Phase == migration.PhaseIncremental
+	if !streaming || status.Paused || status.LatencySeconds < 1 || l.Applied == 0 || l.Source <= l.Applied ||
+		r.AppliedBytesPerSecond == 0 && r.SourceBytesPerSecond == 0 {
+		return 0, false
+	}
+	if r.AppliedBytesPerSecond <= r.SourceBytesPerSecond {
+		return 0, true
+	}
+	return float64(l.Source-l.Applied) / (r.AppliedBytesPerSecond - r.SourceBytesPerSecond), false
 }
 
 func share(a migration.Amount) float64 {

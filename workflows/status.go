@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ func (m *run) status() migration.Status {
 		ID: m.spec.ID, Name: m.spec.Name, Phase: m.Phase, Paused: m.Paused, Attention: m.Attention,
 		State: m.stateName(), Phases: m.Phases, Actions: m.actions(), Precheck: m.Check, Cutover: m.Note,
 		LastError: m.Last, Report: m.Report, Types: m.spec.Types, Objects: m.Objects,
+		Throttle: m.spec.Throttle,
 	}
 	if status.Objects.Failures == nil {
 		status.Objects.Failures = []migration.SchemaObject{}
@@ -59,12 +61,20 @@ func (m *run) note(step, message string) {
 	m.describe()
 }
 
-// describe writes the live page that Temporal's UI shows for a workflow.
+// describe writes the page that Temporal's UI shows for a workflow: what changes by events of the workflow alone. Percent, time to
+// go and latency change with every heartbeat, which the workflow does not see: its history would grow with them.
 func (m *run) describe() {
 	var page strings.Builder
 	page.WriteString("**" + m.spec.Name + "** — " + m.stateName() + ", phase **" + string(m.Phase) + "**\n\n")
 	for _, phase := range m.Phases {
-		page.WriteString("- " + string(phase.Name) + ": " + phase.State + "\n")
+		page.WriteString("- " + phaseText(phase) + "\n")
+	}
+	if m.Plan.Tables > 0 {
+		plan := fmt.Sprintf("\nTo copy: %d tables, about %d rows and %d MB\n", m.Plan.Tables, m.Plan.Rows, m.Plan.Bytes>>20)
+		page.WriteString(plan)
+	}
+	if throttle := m.spec.Throttle.Text(m.Phase); throttle != "" {
+		page.WriteString("\nThrottle: " + throttle + "\n")
 	}
 	if m.Attention != nil {
 		page.WriteString("\nNeeds a person: " + m.Attention.Fault.Error() + "\n\n`" + m.Attention.Command + "`\n")
@@ -75,6 +85,21 @@ func (m *run) describe() {
 	if m.Last != nil {
 		page.WriteString("\nLast error: " + m.Last.Error() + "\n")
 	}
+	if !m.Phase.Ended() {
+		page.WriteString("\nPercent, time to go and latency: `pgdts watch " + m.spec.ID.Short() + "`, or the heartbeats of the pending activities\n")
+	}
 	page.WriteString("\nYou can: " + strings.Join(m.actions(), ", ") + "\n")
 	workflow.SetCurrentDetails(m.ctx, page.String())
+}
+
+// phaseText is a phase with its times.
+func phaseText(phase migration.PhaseStatus) string {
+	text := string(phase.Name) + ": " + phase.State
+	switch {
+	case phase.Started != nil && phase.Finished != nil:
+		text += " in " + phase.Finished.Sub(*phase.Started).Round(time.Second).String()
+	case phase.State == "running" && phase.Started != nil:
+		text += " since " + phase.Started.UTC().Format(time.RFC3339)
+	}
+	return text
 }

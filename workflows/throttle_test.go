@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	sdk "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/sdk/activity"
 
 	"github.com/pgdts/pgdts/workflows"
@@ -133,4 +134,31 @@ func TestThrottleBeforeThereIsALedgerIsWrittenByPrepare(t *testing.T) {
 	_, err := f.run()
 	require.NoError(t, err)
 	require.NoError(t, early.refused)
+}
+
+// TestPageOfTheUITellsWhatHolds: it is written by the workflow's own events, not by heartbeats.
+func TestPageOfTheUITellsWhatHolds(t *testing.T) {
+	f := newFake(t)
+	f.spec.Throttle.Full.MegabytesPerSecond = 20
+	f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) {
+		return step.CopyOut{}, activity.ErrResultPending
+	}
+	page := func() string {
+		value, err := f.QueryWorkflow("__temporal_workflow_metadata")
+		require.NoError(t, err)
+		var metadata sdk.WorkflowMetadata
+		require.NoError(t, value.Get(&metadata))
+		return metadata.GetCurrentDetails()
+	}
+	f.after(time.Minute, func() {
+		require.Contains(t, page(), "phase **copy**")
+		require.Contains(t, page(), "- copy: running since ")
+		require.Contains(t, page(), "- schema: done in 0s")
+		require.Contains(t, page(), "Throttle: copy 20 MB/s\n")
+		require.Contains(t, page(), "`pgdts watch "+f.spec.ID.Short()+"`")
+	})
+	f.throttled(2*time.Minute, fullRows(500))
+	f.after(3*time.Minute, func() { require.Contains(t, page(), "Throttle: copy 20 MB/s, 500 rows/s\n") })
+	f.signal(time.Hour, workflows.SignalStop, nil)
+	_, _ = f.run() // a stop before incremental is reported as it is
 }

@@ -13,17 +13,22 @@ type Status struct {
 	CaughtUp  bool       `json:"caughtUp"`
 	Types     []Type     `json:"types"`
 
-	LatencySeconds   float64       `json:"latencySeconds"`
-	Phases           []PhaseStatus `json:"phases"`
-	Tables           TableCounts   `json:"tables"`
-	Rows             Amount        `json:"rows"`
-	Bytes            Amount        `json:"bytes"`
-	Rates            Rates         `json:"rates"`
-	ETASeconds       float64       `json:"etaSeconds"`
-	LSN              Positions     `json:"lsn"`
-	WALRetainedBytes int64         `json:"walRetainedBytes"`
-	Changes          int64         `json:"changes"` // applied since the copy
-	Objects          ObjectStatus  `json:"objects"`
+	LatencySeconds float64       `json:"latencySeconds"`
+	Phases         []PhaseStatus `json:"phases"`
+	Tables         TableCounts   `json:"tables"`
+	Rows           Amount        `json:"rows"`
+	Bytes          Amount        `json:"bytes"`
+	Rates          Rates         `json:"rates"`
+	ETASeconds     float64       `json:"etaSeconds"` // until all rows are copied or the stream has caught up; 0 = not known
+	// NotCatchingUp: the source writes its log at least as fast as changes are applied, so that there is no such time.
+	NotCatchingUp bool `json:"notCatchingUp,omitempty"`
+	// SnapshotsLost counts the snapshots under which rows had been copied that are copied again.
+	SnapshotsLost    int64        `json:"snapshotsLost,omitempty"`
+	Throttle         Throttle     `json:"throttle"`
+	LSN              Positions    `json:"lsn"`
+	WALRetainedBytes int64        `json:"walRetainedBytes"`
+	Changes          int64        `json:"changes"` // applied since the copy
+	Objects          ObjectStatus `json:"objects"`
 
 	Outage    *Outage      `json:"outage"`
 	LastError *Fault       `json:"lastError"`
@@ -105,6 +110,10 @@ type Rates struct {
 	RowsPerSecond    float64 `json:"rowsPerSecond"`
 	BytesPerSecond   float64 `json:"bytesPerSecond"`
 	ChangesPerSecond float64 `json:"changesPerSecond"`
+
+	// Bytes of the source's log that are applied, and that the source writes, per second.
+	AppliedBytesPerSecond float64 `json:"appliedBytesPerSecond,omitempty"`
+	SourceBytesPerSecond  float64 `json:"sourceBytesPerSecond,omitempty"`
 }
 
 // Positions are places in the source's log.
@@ -157,6 +166,10 @@ type Beat struct {
 	RowsTotal  int64     `json:"rowsTotal,omitempty"`
 	Bytes      int64     `json:"bytes,omitempty"`
 	BytesTotal int64     `json:"bytesTotal,omitempty"`
+
+	Lane          string `json:"lane,omitempty"`          // of the copy
+	InFlight      int64  `json:"inFlight,omitempty"`      // what of Bytes is this lane's chunk, which is not done
+	SnapshotsLost int64  `json:"snapshotsLost,omitempty"` // of the copy
 
 	Tables      *TableCounts  `json:"tables,omitempty"`
 	Objects     *ObjectStatus `json:"objects,omitempty"` // counts alone

@@ -3,6 +3,8 @@ package migration
 import (
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 )
 
 // Throttle caps what a migration asks of the servers, over all its workers together. It may be changed while it runs.
@@ -22,6 +24,43 @@ type FullThrottle struct {
 type IncrementalThrottle struct {
 	RowsPerSecond      float64 `json:"rowsPerSecond,omitempty"`
 	MegabytesPerSecond float64 `json:"megabytesPerSecond,omitempty"` // of 1,000,000 bytes
+}
+
+// Text is the caps for people; "" = none.
+func (t FullThrottle) Text() string {
+	return caps(ceiling{t.MegabytesPerSecond, "MB/s"}, ceiling{t.RowsPerSecond, "rows/s"}, ceiling{t.QueriesPerSecond, "queries/s"})
+}
+
+// Text is the caps for people; "" = none.
+func (t IncrementalThrottle) Text() string {
+	return caps(ceiling{t.MegabytesPerSecond, "MB/s"}, ceiling{t.RowsPerSecond, "rows/s"})
+}
+
+// Text is the caps that are still of use in a phase, for people; "" = none.
+func (t Throttle) Text(phase Phase) string {
+	var parts []string
+	if full := t.Full.Text(); full != "" && phase.Before(PhaseCatchup) {
+		parts = append(parts, "copy "+full)
+	}
+	if incremental := t.Incremental.Text(); incremental != "" && !phase.Ended() {
+		parts = append(parts, "changes "+incremental)
+	}
+	return strings.Join(parts, "; ")
+}
+
+type ceiling struct {
+	rate float64
+	unit string
+}
+
+func caps(caps ...ceiling) string {
+	var parts []string
+	for _, c := range caps {
+		if c.rate > 0 {
+			parts = append(parts, strconv.FormatFloat(c.rate, 'f', -1, 64)+" "+c.unit)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Rates beyond these are mistakes: slower than a row in a quarter of an hour, faster than any server.

@@ -50,6 +50,8 @@ func (g *gate) BytesPerSecond() float64 {
 	return g.rate
 }
 
+func (g *gate) Portion(_, bytes int64) int64 { return bytes }
+
 func (g *gate) lower(rate float64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

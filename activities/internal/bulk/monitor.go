@@ -76,10 +76,12 @@ func (w *worker) beat(ctx context.Context, book ledger.Ledger) (migration.Beat, 
 	if err != nil {
 		return migration.Beat{}, w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
 	}
+	inFlight := min(w.inFlight.Load(), p.BytesTotal-p.BytesDone)
 	beat := migration.Beat{
 		At: time.Now(), Message: fmt.Sprintf("%d of %d chunks copied", p.ChunksDone, p.Chunks),
 		Done: p.ChunksDone, Total: p.Chunks, Rows: p.Rows, RowsTotal: p.RowsTotal,
-		Bytes: min(p.BytesDone+w.inFlight.Load(), p.BytesTotal), BytesTotal: p.BytesTotal, Tables: &p.Tables,
+		Bytes: p.BytesDone + inFlight, BytesTotal: p.BytesTotal, Tables: &p.Tables,
+		Lane: w.lane.Name, InFlight: inFlight, SnapshotsLost: p.SnapshotsLost,
 	}
 	if p.FailedAt != nil {
 		beat.Fault = migration.NewFault(migration.FaultOther, "copy", "", errors.New(p.Error), "")

@@ -33,7 +33,9 @@ func (w *worker) pipe(ctx context.Context, source, target *pgx.Conn, copyOut, co
 	stall := time.AfterFunc(w.config.StallMax, func() { cancel(errStalled) })
 	defer stall.Stop()
 	reader, writer := io.Pipe()
-	metered := &meteredWriter{ctx: ctx, to: writer, gate: w.config.Gate, stall: stall, stallMax: w.config.StallMax, moved: moved}
+	metered := &meteredWriter{
+		ctx: ctx, to: writer, gate: w.config.Gate, stall: stall, stallMax: w.config.StallMax, moved: moved, portion: pipeBytes,
+	}
 	var sent, received pgconn.CommandTag
 	var sourceErr, targetErr error
 	var group errgroup.Group // both ends close the pipe, which stops the other
@@ -121,14 +123,11 @@ func (m *meteredWriter) Write(data []byte) (int, error) {
 	if m.gate == throttle.Open {
 		return len(data), m.pass(data)
 	}
-	if m.portion == 0 {
-		m.portion = pipeBytes
-		if rate := m.gate.BytesPerSecond(); rate > 0 {
-			m.portion = max(portionMin, min(pipeBytes, int(rate/10)))
-		}
-	}
 	rows := m.rows()
 	for rest := data; len(rest) > 0; {
+		if allowed := int(m.gate.Portion(rows, int64(len(rest)))); allowed < len(rest) {
+			m.portion = min(m.portion, allowed)
+		}
 		n := min(len(rest), m.portion)
 		part := rows * int64(n) / int64(len(rest))
 		if err := m.wait(part, int64(n)); err != nil {
@@ -151,7 +150,7 @@ func (m *meteredWriter) wait(rows, bytes int64) error {
 	m.stall.Reset(m.stallMax)
 	switch waited := time.Since(begun); {
 	case waited > portionSlow:
-		m.portion = max(m.portion/2, portionMin)
+		m.portion = max(m.portion/2, min(m.portion, portionMin))
 	case waited < portionFast:
 		m.portion = min(m.portion*2, pipeBytes)
 	}

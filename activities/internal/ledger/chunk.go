@@ -382,6 +382,7 @@ type CopyProgress struct {
 	Chunks, ChunksDone    int64
 	Rows, RowsTotal       int64
 	BytesDone, BytesTotal int64 // in the plan's estimates, so that the end is 100 percent
+	SnapshotsLost         int64 // under which something may have been copied
 	Error                 string
 	FailedAt              *time.Time
 }
@@ -392,7 +393,9 @@ select (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root
        (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root' and stage = 'exact'),
        (select coalesce(sum(est_rows), 0)::bigint from dts_sync.tbl where migration = $1),
        count(*), count(*) filter (where state = 'done'), coalesce(sum(rows), 0)::bigint,
-       coalesce(sum(bytes_est) filter (where state = 'done'), 0)::bigint, coalesce(sum(bytes_est), 0)::bigint
+       coalesce(sum(bytes_est) filter (where state = 'done'), 0)::bigint, coalesce(sum(bytes_est), 0)::bigint,
+       (select coalesce(sum(greatest(snapshot_epoch - 1, 0)), 0)::bigint from dts_sync.migration where id = $1)
+         + (select coalesce(sum(greatest(snapshot_epoch - 1, 0)), 0)::bigint from dts_sync.tbl where migration = $1)
 from dts_sync.chunk where migration = $1`
 
 const readFailing = `
@@ -408,7 +411,7 @@ func (l Ledger) CopyProgress(ctx context.Context) (CopyProgress, error) {
 	batch := &pgx.Batch{}
 	batch.Queue(readCopyProgress, l.ID).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.Tables.Total, &p.Tables.Copied, &p.Tables.Exact, &p.RowsTotal, &p.Chunks, &p.ChunksDone,
-			&p.Rows, &p.BytesDone, &p.BytesTotal)
+			&p.Rows, &p.BytesDone, &p.BytesTotal, &p.SnapshotsLost)
 	})
 	batch.Queue(readFailing, l.ID).QueryRow(func(row pgx.Row) error {
 		if err := row.Scan(&p.FailedAt, &p.Error); !errors.Is(err, pgx.ErrNoRows) {

@@ -10,6 +10,9 @@ type Gate interface {
 	Pass(ctx context.Context, rows, bytes int64) error
 	// BytesPerSecond is the cap at present, of which sizes of chunks are made; 0 = none.
 	BytesPerSecond() float64
+	// Portion is how many of so many bytes with so many rows should go by at once, so that none waits for long and then
+	// comes as a burst: what passes in a tenth of a second, one row at least; all of them without a cap.
+	Portion(rows, bytes int64) int64
 }
 
 // Open is a gate that lets everything through.
@@ -20,3 +23,4 @@ type open struct{}
 func (open) Query(context.Context) error              { return nil }
 func (open) Pass(context.Context, int64, int64) error { return nil }
 func (open) BytesPerSecond() float64                  { return 0 }
+func (open) Portion(_, bytes int64) int64             { return bytes }

@@ -2,6 +2,7 @@ package throttle
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -116,6 +117,18 @@ func (m *Meter) BytesPerSecond() float64 {
 
 // RowsPerSecond is the cap on rows at present; 0 = none.
 func (m *Meter) RowsPerSecond() float64 { return m.rates.Load()[ledger.Rows] }
+
+// Portion is what passes within a slice at the present rates.
+func (m *Meter) Portion(rows, bytes int64) int64 {
+	rates, portion := m.rates.Load(), float64(bytes)
+	if rate := rates[ledger.Bytes]; rate > 0 {
+		portion = min(portion, rate*slice.Seconds())
+	}
+	if rate := rates[ledger.Rows]; rate > 0 && rows > 0 {
+		portion = min(portion, max(1, rate*slice.Seconds())*float64(bytes)/float64(rows))
+	}
+	return min(bytes, max(1, int64(math.Ceil(portion))))
+}
 
 // take waits for its turn, and takes slices until the amount is there.
 func (m *Meter) take(ctx context.Context, p *pool, amount ledger.Flow) error {

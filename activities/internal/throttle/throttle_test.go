@@ -2,6 +2,7 @@ package throttle
 
 import (
 	"context"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/slot/slottest"
 	"github.com/pgdts/pgdts/tests/pgtest"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -203,4 +206,77 @@ func TestRateOfRowsMakesSmallChunksOfWideRows(t *testing.T) {
 	require.InDelta(t, 1_000_000, m.BytesPerSecond(), 1)
 	require.NoError(t, m.Pass(t.Context(), 1, 2_000_000))
 	require.InDelta(t, 50e6, m.BytesPerSecond(), 1)
+}
+
+// A portion that takes long is a burst at its end; one that is cut too small costs the speed of the copy.
+func TestPortionsTakeATenthOfASecond(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name              string
+		byRows, byBytes   float64
+		rows, bytes, want int64
+	}{
+		{name: "no cap", rows: 1000, bytes: 256 << 10, want: 256 << 10},
+		{name: "narrow rows", byRows: 100, rows: 20_000, bytes: 200_000, want: 100}, // ten rows of ten bytes
+		{name: "a row a minute", byRows: 1.0 / 60, rows: 20_000, bytes: 200_000, want: 10},
+		{name: "a wide row in many buffers", byRows: 100, rows: 0, bytes: 256 << 10, want: 256 << 10},
+		{name: "more than there is", byRows: 1e6, rows: 100, bytes: 1000, want: 1000},
+		{name: "bytes", byBytes: 1e6, rows: 100, bytes: 256 << 10, want: 100_000},
+		{name: "the lower of two", byRows: 100, byBytes: 1e6, rows: 1000, bytes: 200_000, want: 2000},
+		{name: "hardly any", byBytes: 1, rows: 1, bytes: 10, want: 1},
+	} {
+		var m Meter
+		m.rates.Store(&ledger.Flow{ledger.Rows: c.byRows, ledger.Bytes: c.byBytes})
+		require.Equal(t, c.want, m.Portion(c.rows, c.bytes), c.name)
+	}
+}
+
+// deaf is a target that takes connections and never says a word.
+func deaf(t *testing.T) *pg.Server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	server, err := pg.NewServer(migration.Target, migration.Endpoint{URI: "postgres://nobody@" + listener.Addr().String() + "/nothing?sslmode=disable"}, nil)
+	require.NoError(t, err)
+	return server
+}
+
+func TestTargetThatHangsDelaysNoOtherMigration(t *testing.T) {
+	t.Parallel()
+	b := slottest.New(t, pgtest.Shared(t), "")
+	hanging := deaf(t)
+	var shared Shared
+	other := migration.RandomID("hanging")
+	ctx, giveUp := context.WithCancel(t.Context())
+	failures := make(chan error, 3)
+	for range cap(failures) {
+		go func() {
+			_, _, err := shared.Enter(ctx, hanging, other, migration.TypeFull, zaptest.NewLogger(t))
+			failures <- err
+		}()
+	}
+	users := func() int {
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		if e := shared.gates[key{other, migration.TypeFull}]; e != nil {
+			return e.users
+		}
+		return 0
+	}
+	require.Eventually(t, func() bool { return users() == cap(failures) }, 5*time.Second, time.Millisecond)
+
+	began := time.Now()
+	gate, leave, err := shared.Enter(t.Context(), b.Target, b.Spec.ID, migration.TypeFull, zaptest.NewLogger(t))
+	require.NoError(t, err)
+	require.NoError(t, gate.Pass(t.Context(), 1, 1))
+	leave()
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.Equal(t, cap(failures), users(), "they still wait")
+
+	giveUp()
+	for range cap(failures) {
+		require.Error(t, <-failures)
+	}
+	require.Empty(t, shared.gates, "who could not enter leaves nothing behind")
 }

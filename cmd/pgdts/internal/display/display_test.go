@@ -100,11 +100,23 @@ func statuses() map[string]migration.Status {
 	changes.Types = []migration.Type{migration.TypeIncremental}
 	skip(&changes)
 	changes.Rows, changes.Bytes = migration.Amount{}, migration.Amount{}
+	throttled := copying
+	throttled.Throttle = migration.Throttle{
+		Full:        migration.FullThrottle{QueriesPerSecond: 50, RowsPerSecond: 10_000, MegabytesPerSecond: 2.5},
+		Incremental: migration.IncrementalThrottle{RowsPerSecond: 11_000},
+	}
+	throttled.SnapshotsLost = 2
+	behind := incremental
+	behind.CaughtUp, behind.LatencySeconds, behind.NotCatchingUp = false, 300, true
+	behind.Throttle = throttled.Throttle
+	gaining := in(migration.PhaseCatchup)
+	gaining.LatencySeconds, gaining.ETASeconds, gaining.LSN = 300, 125, incremental.LSN
 	away := migration.Status{ID: id, Name: "shop", State: "running", Phase: migration.PhaseCopy, WorkerAway: true}
 	return map[string]migration.Status{
 		"picture-precheck-waits": precheck, "picture-copy": copying, "picture-outage": outage, "picture-incremental": incremental,
 		"picture-paused": paused, "picture-cutover-aborted": aborted, "picture-failed": failed, "picture-worker-away": away,
 		"picture-one-moment": moment, "picture-changes-alone": changes,
+		"picture-throttled": throttled, "picture-not-catching-up": behind, "picture-catching-up": gaining,
 	}
 }
 
@@ -121,6 +133,22 @@ func skip(status *migration.Status) {
 func TestPictures(t *testing.T) {
 	for name, status := range statuses() {
 		golden(t, name, strings.Join(display.Picture(status, now, 0), "\n")+"\n")
+	}
+}
+
+// TestPicturesOfEightyColumnsLoseNothing: the time to go stands at the end of a line of a hundred and thirty characters.
+func TestPicturesOfEightyColumnsLoseNothing(t *testing.T) {
+	for name, status := range statuses() {
+		picture := display.Picture(status, now, 80)
+		golden(t, strings.Replace(name, "picture", "eighty", 1), strings.Join(picture, "\n")+"\n")
+		words := func(lines []string) []string {
+			what := func(line string) bool { return strings.Contains(line, "▶") } // what a step does at this moment may be cut
+			return strings.Fields(strings.Join(slices.DeleteFunc(slices.Clone(lines), what), " "))
+		}
+		require.Equal(t, words(display.Picture(status, now, 0)), words(picture), name)
+		for _, line := range picture {
+			require.LessOrEqual(t, utf8.RuneCountInString(line), 80, name)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // count groups digits: 1,234,567.
@@ -98,6 +99,31 @@ func cut(line string, width int) string {
 		return line
 	}
 	return string(runes[:width-1]) + "…"
+}
+
+// foldedMax bounds the lines that one becomes, so that a long message does not push the rest from the screen.
+const foldedMax = 4
+
+// fold breaks a line between words so that a terminal of some width shows all of it; 0 = no limit. Figures stay with their units
+// where they fit.
+func fold(line string, width int) []string {
+	if width <= 0 || utf8.RuneCountInString(line) <= width {
+		return []string{line}
+	}
+	separator := " "
+	if !strings.HasPrefix(line, "!") && strings.Contains(line, ", ") {
+		separator = ", "
+	}
+	var lines []string
+	rest := ""
+	for _, part := range strings.SplitAfter(line, separator) {
+		if rest != "" && utf8.RuneCountInString(strings.TrimRight(rest+part, " ")) > width && len(lines) < foldedMax-1 {
+			lines = append(lines, cut(strings.TrimRight(rest, " "), width))
+			rest = "  "
+		}
+		rest += part
+	}
+	return append(lines, cut(strings.TrimRight(rest, " "), width))
 }
 
 // oneLine keeps a message of a server from breaking the picture.

@@ -15,13 +15,17 @@ func Picture(status migration.Status, now time.Time, width int) []string {
 	for _, phase := range status.Phases {
 		lines = append(lines, phaseLine(status, phase, now))
 	}
-	lines = append(lines, figures(status)...)
-	lines = append(lines, troubles(status, now)...)
-	if len(status.Actions) > 0 {
-		lines = append(lines, "you can: "+strings.Join(status.Actions, ", "))
-	}
 	for i := range lines {
 		lines[i] = cut(lines[i], width)
+	}
+	for _, line := range figures(status) {
+		lines = append(lines, fold(line, width)...)
+	}
+	for _, line := range troubles(status, now) {
+		lines = append(lines, fold(line, width)...)
+	}
+	if len(status.Actions) > 0 {
+		lines = append(lines, fold("you can: "+strings.Join(status.Actions, ", "), width)...)
 	}
 	return lines
 }
@@ -83,6 +87,9 @@ func figures(status migration.Status) []string {
 	}
 	if line := streamFigures(status); line != "" {
 		lines = append(lines, line)
+	}
+	if throttle := status.Throttle.Text(status.Phase); throttle != "" {
+		lines = append(lines, "throttle: "+throttle)
 	}
 	return lines
 }
@@ -163,6 +170,13 @@ func streamFigures(status migration.Status) string {
 	if status.CaughtUp {
 		parts = append(parts, "not delayed")
 	}
+	switch {
+	case !catchesUp(status.Phase):
+	case status.NotCatchingUp:
+		parts = append(parts, "not catching up at this rate")
+	case status.ETASeconds > 0:
+		parts = append(parts, "caught up in about "+span(seconds(status.ETASeconds)))
+	}
 	if status.Changes > 0 {
 		part := "changes " + count(status.Changes)
 		if status.Rates.ChangesPerSecond > 0 {
@@ -181,6 +195,11 @@ func streamFigures(status migration.Status) string {
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// catchesUp reports whether there is a backlog to work off in a phase, and nothing else that takes time.
+func catchesUp(phase migration.Phase) bool {
+	return phase == migration.PhaseCatchup || phase == migration.PhaseIncremental
 }
 
 // streams reports whether changes are applied in a phase. In the others nobody knows the latency.
@@ -202,6 +221,9 @@ func troubles(status migration.Status, now time.Time) []string {
 	}
 	if status.Paused {
 		lines = append(lines, "! paused: the slot keeps WAL on the source until `pgdts resume "+status.ID.Short()+"`")
+	}
+	if n := status.SnapshotsLost; n > 0 && status.Phase == migration.PhaseCopy {
+		lines = append(lines, "! begun anew: "+several(n, "snapshot")+" lost, what was copied under a lost one is copied again")
 	}
 	if c := status.Cutover; c != nil && c.Step != "done" {
 		lines = append(lines, labelled("cutover "+c.Step, c.Message))

@@ -18,7 +18,8 @@ func (r *Registry) Observe(beat migration.Beat) {
 		})
 	}
 	if beat.BytesTotal > 0 || beat.RowsTotal > 0 {
-		set("pgdts_copied_bytes_total", "counter", float64(beat.Bytes))
+		// Without what is in flight, which each lane knows of itself alone: a counter that falls is read as a restart.
+		set("pgdts_copied_bytes_total", "counter", float64(beat.Bytes-beat.InFlight))
 		set("pgdts_copied_rows_total", "counter", float64(beat.Rows))
 		set("pgdts_copy_bytes", "gauge", float64(beat.BytesTotal))
 		set("pgdts_copy_rows", "gauge", float64(beat.RowsTotal))
@@ -41,6 +42,10 @@ func (r *Registry) Observe(beat migration.Beat) {
 		set("pgdts_bytes_per_second", "gauge", rates.BytesPerSecond)
 		set("pgdts_rows_per_second", "gauge", rates.RowsPerSecond)
 		set("pgdts_changes_per_second", "gauge", rates.ChangesPerSecond)
+		if beat.LSN != nil {
+			set("pgdts_applied_bytes_per_second", "gauge", rates.AppliedBytesPerSecond)
+			set("pgdts_source_bytes_per_second", "gauge", rates.SourceBytesPerSecond)
+		}
 	}
 }
 
