@@ -1,7 +1,10 @@
 package apply
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/pgdts/pgdts/activities/internal/wal"
 )
@@ -208,12 +211,32 @@ func (f *fold) flush(ctx context.Context, to executor) error {
 			if f.groups[i].kind != k {
 				continue
 			}
+			f.sort(f.groups[i])
 			if err := to.do(ctx, f.groups[i]); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// sort puts rows that are looked for into the order of their keys, as far as texts tell it: neighbours in the index, and
+// often in the table, are then written while their pages are at hand. Rows that are moved or inserted stay in the order
+// of the source, and so do those of tables where nothing folds.
+func (f *fold) sort(a action) {
+	if a.kind > change || f.table.inOrder() {
+		return
+	}
+	slices.SortFunc(a.rows, func(x, y rowChange) int {
+		for _, column := range f.table.key {
+			one, other := x.at[column].Data, y.at[column].Data
+			// Shorter first: numbers without sign come in their order.
+			if c := cmp.Or(cmp.Compare(len(one), len(other)), bytes.Compare(one, other)); c != 0 {
+				return c
+			}
+		}
+		return 0
+	})
 }
 
 // keptEntries is how much room a fold keeps for the next batch: many tables may each have had a large one.

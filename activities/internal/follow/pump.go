@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	batchChanges = 20_000
+	batchChanges = 100_000
 	batchBytes   = 16 << 20
 	batchWait    = 200 * time.Millisecond
 	// idleEvery is how often the position of an idle source is recorded, unless somebody waits for it.

@@ -2,12 +2,12 @@ package stream
 
 import (
 	"net"
+	"syscall"
 	"time"
 )
 
 const (
-	readBuffer   = 1 << 20
-	kernelBuffer = 4 << 20
+	readBuffer = 1 << 20
 	// smallRead is a read that did not pay for its system call, while more was on its way.
 	smallRead = 64 << 10
 	gather    = time.Millisecond
@@ -17,9 +17,12 @@ const (
 )
 
 // gatheringConn lets bytes gather before it reads them. A walsender sends each message by itself, and one wake-up per
-// message costs more than decoding it. It pauses only while bytes flow: a read that comes soon after a small one.
+// message, even of a thread that finds nothing to do, costs more than decoding it. It pauses only while bytes flow: a
+// read that comes soon after one before.
 type gatheringConn struct {
 	net.Conn
+	raw         syscall.RawConn // nil where the system cannot be kept from waking us
+	quiet       bool            // the system wakes nobody for few bytes
 	buffer      []byte
 	read, write int
 	small       bool
@@ -27,19 +30,17 @@ type gatheringConn struct {
 }
 
 func newGatheringConn(conn net.Conn) net.Conn {
+	c := &gatheringConn{Conn: conn, buffer: make([]byte, readBuffer)}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(kernelBuffer) // The kernel's own maximum is fine too.
 		limitUnacknowledged(tcp, unacknowledged)
+		c.raw = gatherable(tcp)
 	}
-	return &gatheringConn{Conn: conn, buffer: make([]byte, readBuffer)}
+	return c
 }
 
 func (c *gatheringConn) Read(p []byte) (int, error) {
 	if c.read == c.write {
-		if c.small && time.Since(c.last) < 2*gather {
-			time.Sleep(gather)
-		}
-		n, err := c.Conn.Read(c.buffer)
+		n, err := c.fill()
 		c.read, c.write = 0, n
 		c.small, c.last = n < smallRead, time.Now()
 		if n == 0 || err != nil {
@@ -49,4 +50,28 @@ func (c *gatheringConn) Read(p []byte) (int, error) {
 	n := copy(p, c.buffer[c.read:c.write])
 	c.read += n
 	return n, nil
+}
+
+// fill reads what has gathered, or waits for the first byte.
+func (c *gatheringConn) fill() (int, error) {
+	if time.Since(c.last) < 2*gather {
+		if c.small {
+			c.wake(false)
+			time.Sleep(gather)
+		}
+		if c.quiet {
+			if n, err := readNow(c.raw, c.buffer); n > 0 || err != nil {
+				return n, err
+			}
+		}
+	}
+	c.wake(true)
+	return c.Conn.Read(c.buffer)
+}
+
+// wake says whether a single byte is worth waking us.
+func (c *gatheringConn) wake(single bool) {
+	if c.raw != nil && c.quiet == single && lowWater(c.raw, single) == nil {
+		c.quiet = !single
+	}
 }
