@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pgdts/pgdts/tests/bench/arena"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -33,17 +34,17 @@ type contestant struct {
 
 var contestants = []contestant{
 	{"psql", dataOnly, present("psql"), copyByPsql},
-	{"pgdts", dataOnly, nil, copyByPgdts},
+	{arena.Ours, dataOnly, nil, copyByPgdts},
 	{"pg_dump", whole, present("pg_dump"), cloneByDump},
 	{"pgcopydb", whole, present("pgcopydb"), cloneByPgcopydb},
-	{"pgdts", whole, nil, cloneByPgdts},
+	{arena.Ours, whole, nil, cloneByPgdts},
 }
 
 func (c contestant) String() string { return c.kind + "/" + c.name }
 
 func present(program string) func(*bench) string {
 	return func(b *bench) string {
-		if _, err := exec.LookPath(program); err != nil && !b.source.Binaries.Has(program) {
+		if _, err := exec.LookPath(program); err != nil && !b.Source.Binaries.Has(program) {
 			return "skipped: " + program + " is not installed"
 		}
 		return ""
@@ -52,18 +53,18 @@ func present(program string) func(*bench) string {
 
 // emptyTables makes the tables without their indexes.
 func (b *bench) emptyTables(ctx context.Context, database string) error {
-	if err := b.target.fresh(ctx, database); err != nil {
+	if err := b.Target.Fresh(ctx, database); err != nil {
 		return err
 	}
-	dump := b.source.command(ctx, "pg_dump", "--section=pre-data", "--no-owner", b.source.URI(database))
+	dump := b.Source.Command(ctx, "pg_dump", "--section=pre-data", "--no-owner", b.Source.URI(database))
 	text, err := dump.Output()
 	if err != nil {
 		return fmt.Errorf("pg_dump of tables: %w", err)
 	}
-	load := b.target.command(ctx, "psql", "-Xq", "-v", "ON_ERROR_STOP=1", b.target.URI(database))
+	load := b.Target.Command(ctx, "psql", "-Xq", "-v", "ON_ERROR_STOP=1", b.Target.URI(database))
 	load.Stdin = strings.NewReader(string(text))
 	load.Stdout = nil
-	return do(load)
+	return arena.Do(load)
 }
 
 // copyByPsql runs n pipes. A large table is shared by page ranges, which the server reads as fast as it can.
@@ -71,7 +72,7 @@ func copyByPsql(ctx context.Context, b *bench, d dataset) (time.Duration, error)
 	if err := b.emptyTables(ctx, d.name); err != nil {
 		return 0, err
 	}
-	conn, err := pgx.Connect(ctx, b.source.URI(d.name))
+	conn, err := pgx.Connect(ctx, b.Source.URI(d.name))
 	if err != nil {
 		return 0, err
 	}
@@ -103,7 +104,7 @@ func copyByPsql(ctx context.Context, b *bench, d dataset) (time.Duration, error)
 	began := time.Now()
 	var group errgroup.Group
 	for _, script := range scripts {
-		group.Go(func() error { return do(b.source.command(ctx, "bash", "-euo", "pipefail", "-c", script)) })
+		group.Go(func() error { return arena.Do(b.Source.Command(ctx, "bash", "-euo", "pipefail", "-c", script)) })
 	}
 	err = group.Wait()
 	return time.Since(began), err
@@ -111,46 +112,46 @@ func copyByPsql(ctx context.Context, b *bench, d dataset) (time.Duration, error)
 
 func (b *bench) psqlPipe(database, table, what string) string {
 	psql := "psql"
-	if b.source.Binaries.Has(psql) {
-		psql = b.source.Binaries.Path(psql)
+	if b.Source.Binaries.Has(psql) {
+		psql = b.Source.Binaries.Path(psql)
 	}
 	return fmt.Sprintf("%[1]s -Xqc \"copy %[2]s to stdout with (format binary)\" '%[3]s' | %[1]s -Xqc \"copy %[4]s from stdin with (format binary)\" '%[5]s'\n",
-		psql, what, b.source.URI(database), table, b.target.URI(database))
+		psql, what, b.Source.URI(database), table, b.Target.URI(database))
 }
 
 func cloneByDump(ctx context.Context, b *bench, d dataset) (time.Duration, error) {
-	if err := b.target.fresh(ctx, d.name); err != nil {
+	if err := b.Target.Fresh(ctx, d.name); err != nil {
 		return 0, err
 	}
-	dir, err := os.MkdirTemp(b.dir, "dump-")
+	dir, err := os.MkdirTemp(b.Dir, "dump-")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	jobs, archive := strconv.Itoa(b.options.n), filepath.Join(dir, "archive")
 	began := time.Now()
-	err = do(b.source.command(ctx, "pg_dump", "-Fd", "-Z0", "-j", jobs, "-f", archive, b.source.URI(d.name)))
+	err = arena.Do(b.Source.Command(ctx, "pg_dump", "-Fd", "-Z0", "-j", jobs, "-f", archive, b.Source.URI(d.name)))
 	if err == nil {
-		err = do(b.source.command(ctx, "pg_restore", "-j", jobs, "--no-owner", "-d", b.target.URI(d.name), archive))
+		err = arena.Do(b.Source.Command(ctx, "pg_restore", "-j", jobs, "--no-owner", "-d", b.Target.URI(d.name), archive))
 	}
 	if err == nil {
-		err = b.target.exec(ctx, d.name, "analyze")
+		err = b.Target.Exec(ctx, d.name, "analyze")
 	}
 	return time.Since(began), err
 }
 
 func cloneByPgcopydb(ctx context.Context, b *bench, d dataset) (time.Duration, error) {
-	if err := b.target.fresh(ctx, d.name); err != nil {
+	if err := b.Target.Fresh(ctx, d.name); err != nil {
 		return 0, err
 	}
-	dir, err := os.MkdirTemp(b.dir, "pgcopydb-")
+	dir, err := os.MkdirTemp(b.Dir, "pgcopydb-")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	jobs := strconv.Itoa(b.options.n)
 	began := time.Now()
-	err = do(b.source.command(ctx, "pgcopydb", "clone", "--source", b.source.URI(d.name), "--target", b.target.URI(d.name),
+	err = arena.Do(b.Source.Command(ctx, "pgcopydb", "clone", "--source", b.Source.URI(d.name), "--target", b.Target.URI(d.name),
 		"--table-jobs", jobs, "--index-jobs", jobs, "--no-owner", "--no-acl", "--dir", dir, "--skip-large-objects",
 		"--split-tables-larger-than", "64 MB"))
 	return time.Since(began), err
@@ -158,7 +159,7 @@ func cloneByPgcopydb(ctx context.Context, b *bench, d dataset) (time.Duration, e
 
 // cloneByPgdts is the command as a person types it, start and end of its own Temporal service included.
 func cloneByPgdts(ctx context.Context, b *bench, d dataset) (time.Duration, error) {
-	if err := b.target.fresh(ctx, d.name); err != nil {
+	if err := b.Target.Fresh(ctx, d.name); err != nil {
 		return 0, err
 	}
 	began := time.Now()
@@ -191,7 +192,7 @@ func copyByPgdts(ctx context.Context, b *bench, d dataset) (time.Duration, error
 
 // watchChunks looks into the target's ledger.
 func (b *bench) watchChunks(ctx context.Context, database string) (time.Duration, error) {
-	conn, err := pgx.Connect(ctx, b.target.URI(database))
+	conn, err := pgx.Connect(ctx, b.Target.URI(database))
 	if err != nil {
 		return 0, err
 	}
@@ -220,15 +221,15 @@ func (b *bench) watchChunks(ctx context.Context, database string) (time.Duration
 }
 
 func (b *bench) pgdts(ctx context.Context, d dataset, types ...migration.Type) error {
-	dir, err := os.MkdirTemp(b.dir, "pgdts-")
+	dir, err := os.MkdirTemp(b.Dir, "pgdts-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	definition, err := json.Marshal(map[string]any{
 		"name":   "bench-" + d.name,
-		"source": map[string]any{"uri": b.source.URI(d.name)},
-		"target": map[string]any{"uri": b.target.URI(d.name)},
+		"source": map[string]any{"uri": b.Source.URI(d.name)},
+		"target": map[string]any{"uri": b.Target.URI(d.name)},
 		"types":  types, "parallel": map[string]int{"copy": b.options.n, "index": b.options.n},
 	})
 	if err != nil {
@@ -242,9 +243,9 @@ func (b *bench) pgdts(ctx context.Context, d dataset, types ...migration.Type) e
 	if err != nil {
 		return err
 	}
-	command := b.source.command(ctx, program, "run", "-f", file, "--state-dir", filepath.Join(dir, "state"))
+	command := b.Source.Command(ctx, program, "run", "-f", file, "--state-dir", filepath.Join(dir, "state"))
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) } // its children end with it
 	command.WaitDelay = 30 * time.Second
 	command.Env = append(command.Env, "TEMPORAL_CONFIG_FILE="+os.DevNull)
-	return do(command)
+	return arena.Do(command)
 }

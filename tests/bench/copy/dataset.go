@@ -5,29 +5,31 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/pgdts/pgdts/tests/bench/arena"
 )
 
 // dataset is a database of the source.
 type dataset struct {
 	name string
-	fill func(context.Context, server) error
+	fill func(context.Context, arena.Server) error
 	// large are the tables that streams share; the others go through one of them.
 	large []string
 }
 
 func datasets(o options) []dataset {
 	all := []dataset{
-		{"pgbench", func(ctx context.Context, s server) error { return fillPgbench(ctx, s, o.scale) }, []string{"pgbench_accounts"}},
-		{"wide", func(ctx context.Context, s server) error { return fillWide(ctx, s, o.rows) }, []string{"wide"}},
+		{"pgbench", func(ctx context.Context, s arena.Server) error { return fillPgbench(ctx, s, o.scale) }, []string{"pgbench_accounts"}},
+		{"wide", func(ctx context.Context, s arena.Server) error { return fillWide(ctx, s, o.rows) }, []string{"wide"}},
 	}
 	return slices.DeleteFunc(all, func(d dataset) bool { return !slices.Contains(o.datasets, d.name) })
 }
 
-func fillPgbench(ctx context.Context, s server, scale int) error {
-	if err := s.fresh(ctx, "pgbench"); err != nil {
+func fillPgbench(ctx context.Context, s arena.Server, scale int) error {
+	if err := s.Fresh(ctx, "pgbench"); err != nil {
 		return err
 	}
-	return do(s.command(ctx, "pgbench", "-i", "-q", "--foreign-keys", "-s", strconv.Itoa(scale), s.URI("pgbench")))
+	return arena.Do(s.Command(ctx, "pgbench", "-i", "-q", "--foreign-keys", "-s", strconv.Itoa(scale), s.URI("pgbench")))
 }
 
 // wideTable has the types that real tables have, and three indexes besides what its rows refer to.
@@ -46,9 +48,9 @@ select md5(g::text)::uuid, g %% 10000 + 1, '2020-01-01'::timestamptz + g * inter
        case when g %% 4 > 0 then repeat(md5((g * 7)::text), g %% 5 + 1) end
 from generate_series(1, %d) g`
 
-func fillWide(ctx context.Context, s server, rows int) error {
-	if err := s.fresh(ctx, "wide"); err != nil {
+func fillWide(ctx context.Context, s arena.Server, rows int) error {
+	if err := s.Fresh(ctx, "wide"); err != nil {
 		return err
 	}
-	return s.exec(ctx, "wide", fmt.Sprintf(wideTable, rows))
+	return s.Exec(ctx, "wide", fmt.Sprintf(wideTable, rows))
 }

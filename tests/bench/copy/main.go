@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/pgdts/pgdts/tests/bench/arena"
 )
 
 type options struct {
@@ -45,17 +47,18 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
-	bench, err := start(ctx, o)
+	place, err := arena.Open(ctx, settings)
 	if err != nil {
 		return err
 	}
-	defer bench.close()
+	defer place.Close()
+	bench := &bench{place, o}
 	var results []result
 	for _, dataset := range datasets(o) {
-		if err := dataset.fill(ctx, bench.source); err != nil {
+		if err := dataset.fill(ctx, bench.Source); err != nil {
 			return err
 		}
-		if err := bench.source.settle(ctx, dataset.name); err != nil {
+		if err := settle(ctx, bench.Source, dataset.name); err != nil {
 			return err
 		}
 		measured, err := bench.compare(ctx, dataset)
@@ -68,5 +71,5 @@ func run(ctx context.Context, o options) error {
 	if o.json == "" {
 		return nil
 	}
-	return write(o.json, o, results)
+	return bench.Write(o.json, map[string]any{"scale": o.scale, "rows": o.rows, "streams": o.n, "results": results})
 }

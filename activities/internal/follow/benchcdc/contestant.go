@@ -18,6 +18,7 @@ import (
 	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/slot"
+	"github.com/pgdts/pgdts/tests/bench/arena"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -29,31 +30,29 @@ type contestant struct {
 	replay  func(ctx context.Context, b *bench, w workload, place, end string) (time.Duration, error)
 }
 
-const pgdts = "pgdts"
-
 var contestants = []contestant{
 	{"pg_recvlogical", false, prepareSlot, receive},
 	{"native", true, prepareNative, replayNative},
-	{pgdts, true, prepareOurs, replayOurs},
+	{arena.Ours, true, prepareOurs, replayOurs},
 	{"pgcopydb", true, preparePgcopydb, replayPgcopydb},
 }
 
 func (c contestant) place(round int) string { return fmt.Sprintf("%s_%d", c.name, round+1) }
 
 func prepareSlot(ctx context.Context, b *bench, w workload, place string) error {
-	return b.source.exec(ctx, w.name, fmt.Sprintf("select pg_create_logical_replication_slot('%s', 'pgoutput')", place))
+	return b.Source.Exec(ctx, w.name, fmt.Sprintf("select pg_create_logical_replication_slot('%s', 'pgoutput')", place))
 }
 
 func receive(ctx context.Context, b *bench, w workload, place, end string) (time.Duration, error) {
 	began := time.Now()
-	err := do(b.source.command(ctx, "pg_recvlogical", "-d", b.source.URI(w.name), "-S", place, "--start", "-f", "/dev/null",
+	err := arena.Do(b.Source.Command(ctx, "pg_recvlogical", "-d", b.Source.URI(w.name), "-S", place, "--start", "-f", "/dev/null",
 		"-o", "proto_version=1", "-o", "publication_names=bench", "--endpos", end, "--no-loop"))
 	return time.Since(began), err
 }
 
 // into makes a database of the target that is as the source was before the backlog.
 func (b *bench) into(ctx context.Context, place string) error {
-	return b.target.exec(ctx, "postgres", fmt.Sprintf("drop database if exists %s with (force)", place),
+	return b.Target.Exec(ctx, "postgres", fmt.Sprintf("drop database if exists %s with (force)", place),
 		fmt.Sprintf("create database %s template %s", place, base))
 }
 
@@ -66,15 +65,15 @@ func prepareNative(ctx context.Context, b *bench, w workload, place string) erro
 
 func replayNative(ctx context.Context, b *bench, w workload, place, _ string) (time.Duration, error) {
 	began := time.Now()
-	err := b.target.exec(ctx, place, fmt.Sprintf(
+	err := b.Target.Exec(ctx, place, fmt.Sprintf(
 		"create subscription bench connection '%s' publication bench with (create_slot = false, slot_name = '%s', copy_data = false)",
-		b.source.URI(w.name), place))
+		b.Source.URI(w.name), place))
 	if err != nil {
 		return 0, err
 	}
-	err = b.target.arrived(ctx, place)
+	err = arrived(ctx, b.Target, place)
 	took := time.Since(began)
-	return took, errors.Join(err, b.target.exec(context.WithoutCancel(ctx), place,
+	return took, errors.Join(err, b.Target.Exec(context.WithoutCancel(ctx), place,
 		"alter subscription bench disable", "alter subscription bench set (slot_name = none)", "drop subscription bench"))
 }
 
@@ -92,7 +91,7 @@ func prepareOurs(ctx context.Context, b *bench, w workload, place string) error 
 	}
 	r := &replay{spec: migration.Spec{
 		ID:     migration.RandomID("bench"),
-		Source: migration.Endpoint{URI: b.source.URI(w.name)}, Target: migration.Endpoint{URI: b.target.URI(place)},
+		Source: migration.Endpoint{URI: b.Source.URI(w.name)}, Target: migration.Endpoint{URI: b.Target.URI(place)},
 	}}
 	r.spec.Defaults()
 	var err error
@@ -191,7 +190,7 @@ func replayOurs(ctx context.Context, b *bench, _ workload, place, _ string) (too
 	}
 	began := time.Now()
 	err = b.ours[place].follow(ctx, func(ctx context.Context, _ *follow.Follower) error {
-		err := b.target.arrived(ctx, place)
+		err := arrived(ctx, b.Target, place)
 		took = time.Since(began)
 		return err
 	})
@@ -205,10 +204,11 @@ func preparePgcopydb(ctx context.Context, b *bench, w workload, place string) er
 	if err := b.into(ctx, place); err != nil {
 		return err
 	}
-	if err := b.source.exec(ctx, w.name, fmt.Sprintf("select pg_create_logical_replication_slot('%s', 'test_decoding')", place)); err != nil {
+	if err := arena.Do(b.pgcopydb(ctx, w, place, "stream", "setup", "--slot-name", place, "--origin", place, "--not-consistent")); err != nil {
 		return err
 	}
-	return do(b.pgcopydb(ctx, w, place, "stream", "setup"))
+	// Its own table on the source is in the publication of all tables, which wants to know its rows.
+	return b.Source.Exec(ctx, w.name, "alter table pgcopydb.sentinel replica identity full")
 }
 
 // pgcopydbWithin is many times what the others take.
@@ -217,17 +217,17 @@ const pgcopydbWithin = 10 * time.Minute
 func replayPgcopydb(ctx context.Context, b *bench, w workload, place, end string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, pgcopydbWithin)
 	defer cancel()
-	if err := do(b.pgcopydb(ctx, w, place, "stream", "sentinel", "set", "apply")); err != nil {
+	if err := arena.Do(b.pgcopydb(ctx, w, place, "stream", "sentinel", "set", "apply")); err != nil {
 		return 0, err
 	}
 	began := time.Now()
-	err := do(b.pgcopydb(ctx, w, place, "follow", "--plugin", "test_decoding", "--slot-name", place, "--endpos", end, "--origin", place))
+	err := arena.Do(b.pgcopydb(ctx, w, place, "follow", "--slot-name", place, "--origin", place, "--endpos", end, "--resume", "--not-consistent"))
 	return time.Since(began), err
 }
 
 func (b *bench) pgcopydb(ctx context.Context, w workload, place string, arguments ...string) *exec.Cmd {
-	command := b.source.command(ctx, "pgcopydb", arguments...)
-	command.Env = append(command.Env, "PGCOPYDB_SOURCE_PGURI="+b.source.URI(w.name), "PGCOPYDB_TARGET_PGURI="+b.target.URI(place),
-		"XDG_DATA_HOME="+filepath.Join(b.dir, place), "TMPDIR="+b.dir)
+	command := b.Source.Command(ctx, "pgcopydb", arguments...)
+	command.Env = append(command.Env, "PGCOPYDB_SOURCE_PGURI="+b.Source.URI(w.name), "PGCOPYDB_TARGET_PGURI="+b.Target.URI(place),
+		"XDG_DATA_HOME="+filepath.Join(b.Dir, place), "TMPDIR="+b.Dir)
 	return command
 }

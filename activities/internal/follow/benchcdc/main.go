@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/pgdts/pgdts/tests/bench/arena"
 )
 
 type options struct {
@@ -55,11 +57,12 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
-	b, err := start(ctx, o)
+	place, err := arena.Open(ctx, settings)
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer place.Close()
+	b := &bench{Arena: place, options: o, ours: map[string]*replay{}}
 	var results []result
 	for _, w := range workloads(o) {
 		measured, err := b.compare(ctx, w)
@@ -78,5 +81,5 @@ func run(ctx context.Context, o options) error {
 	if o.json == "" {
 		return nil
 	}
-	return write(o, results, latency)
+	return b.Write(o.json, map[string]any{"scale": o.scale, "results": results, "steady": latency})
 }

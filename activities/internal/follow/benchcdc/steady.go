@@ -57,7 +57,7 @@ func (b *bench) steady(ctx context.Context, rate float64) (*steady, error) {
 	if err != nil {
 		return nil, err
 	}
-	written, err := b.source.text(ctx, w.name, "select count(*)::text from pgbench_history")
+	written, err := b.Source.Text(ctx, w.name, "select count(*)::text from pgbench_history")
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pgdts/pgdts/tests/bench/arena"
 )
 
 // workload is what the source's clients do. Each script is one transaction.
@@ -48,7 +50,8 @@ update wide set n = n + 1, big = repeat(md5(n::text || id), 150) where id = :id;
 create table doomed (id int primary key, a text, b text);
 insert into doomed select i, md5(i::text), 'b' from generate_series(1, %d + 1000) i;
 create sequence victim`, scripts: []script{{1, `
-delete from doomed where id = nextval('victim');`}}},
+select nextval('victim') as id \gset
+delete from doomed where id = :id;`}}},
 	{name: "shop", share: 2, tables: `
 create table customer (id int primary key, name text, orders int not null default 0);
 create table product (id int primary key, name text, stock int not null);
@@ -94,7 +97,7 @@ func workloads(o options) []workload {
 
 // fill makes the source as it is before the backlog. The last transaction of a backlog is a row in bench_end.
 func (b *bench) fill(ctx context.Context, w workload) error {
-	if err := b.source.fresh(ctx, w.name); err != nil {
+	if err := b.Source.Fresh(ctx, w.name); err != nil {
 		return err
 	}
 	sql := w.tables
@@ -104,15 +107,15 @@ func (b *bench) fill(ctx context.Context, w workload) error {
 		sql = strings.ReplaceAll(sql, "%%", "%")
 	}
 	if w.pgbench {
-		err := do(b.source.command(ctx, "pgbench", "-i", "-q", "-s", strconv.Itoa(b.options.scale), b.source.URI(w.name)))
+		err := arena.Do(b.Source.Command(ctx, "pgbench", "-i", "-q", "-s", strconv.Itoa(b.options.scale), b.Source.URI(w.name)))
 		if err != nil {
 			return err
 		}
 	}
-	if err := b.source.exec(ctx, w.name, sql+"; create table bench_end (id int primary key); create publication bench for all tables"); err != nil {
+	if err := b.Source.Exec(ctx, w.name, sql+"; create table bench_end (id int primary key); create publication bench for all tables"); err != nil {
 		return err
 	}
-	return b.source.exec(ctx, w.name, "vacuum (analyze)")
+	return b.Source.Exec(ctx, w.name, "vacuum (analyze)")
 }
 
 const clients = 8
@@ -121,15 +124,15 @@ const clients = 8
 func (b *bench) pgbench(ctx context.Context, w workload, arguments ...string) (func() error, error) {
 	arguments = append(arguments, "-n", "-c", strconv.Itoa(clients), "-j", "2", "--random-seed=1")
 	for i, s := range w.scripts {
-		path := filepath.Join(b.dir, fmt.Sprintf("%s-%d.sql", w.name, i))
+		path := filepath.Join(b.Dir, fmt.Sprintf("%s-%d.sql", w.name, i))
 		if err := os.WriteFile(path, []byte(s.text), 0o600); err != nil {
 			return nil, err
 		}
 		arguments = append(arguments, "-f", fmt.Sprintf("%s@%d", path, s.weight))
 	}
-	command := b.source.command(ctx, "pgbench", append(arguments, b.source.URI(w.name))...)
+	command := b.Source.Command(ctx, "pgbench", append(arguments, b.Source.URI(w.name))...)
 	command.Env = append(command.Env, "PGOPTIONS=-c synchronous_commit=off")
-	return func() error { return do(command) }, nil
+	return func() error { return arena.Do(command) }, nil
 }
 
 // write makes the backlog and returns the end of the log behind it.
@@ -141,14 +144,14 @@ func (b *bench) write(ctx context.Context, w workload) (end string, err error) {
 	if err := work(); err != nil {
 		return "", err
 	}
-	if err := b.source.exec(ctx, w.name, "insert into bench_end values (1)"); err != nil {
+	if err := b.Source.Exec(ctx, w.name, "insert into bench_end values (1)"); err != nil {
 		return "", err
 	}
-	end, err = b.source.text(ctx, w.name, "select pg_current_wal_insert_lsn()::text")
+	end, err = b.Source.Text(ctx, w.name, "select pg_current_wal_insert_lsn()::text")
 	if err != nil {
 		return "", err
 	}
-	return end, b.source.exec(ctx, w.name, "select pg_logical_emit_message(true, 'bench', 'behind the end'); checkpoint")
+	return end, b.Source.Exec(ctx, w.name, "select pg_logical_emit_message(true, 'bench', 'behind the end'); checkpoint")
 }
 
 func (b *bench) transactions(w workload) int {
