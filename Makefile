@@ -9,10 +9,10 @@ BENCHFLAGS ?=
 # More flags for go test, such as -run or -short.
 TESTFLAGS ?=
 
-.PHONY: help build temporal postgres test test-race check format record bench-copy demo bench-cdc clean
+.PHONY: help build temporal postgres test test-race test-matrix check format record bench-copy demo bench-cdc clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/pgdts, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/pgdts ./cmd/pgdts
@@ -31,6 +31,9 @@ test: build temporal postgres bin/testlog ## Run all tests against real PostgreS
 
 test-race: build temporal postgres bin/testlog ## Run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test ./... -race -count=1 -timeout 90m -json $(TESTFLAGS) | bin/testlog
+
+test-matrix: build temporal postgres ## Migrate between all versions of PostgreSQL, 10 to 18, under writers and kills (downloads servers)
+	PGDTS_MATRIX=all go test ./tests/e2e -run '^TestMatrix$$' -count=1 -timeout 60m -v
 
 record: build temporal postgres ## Record workflow histories for tests/replay; run it on a released commit
 	PGDTS_RECORD=$(CURDIR)/tests/replay/testdata go test ./tests/e2e -count=1 -timeout 30m -run 'Live|Stop|Restart|Random|SchemaAndFull|FromNow'

@@ -263,6 +263,9 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 	set(&status.SnapshotsLost, beat.SnapshotsLost)
 	set(&status.Changes, beat.Changes)
 	set(&status.WALRetainedBytes, beat.WALRetained)
+	if beat.Notes != nil {
+		status.Notes = beat.Notes
+	}
 	if t := beat.Tables; t != nil {
 		set(&status.Tables.Total, t.Total)
 		set(&status.Tables.Copied, t.Copied)

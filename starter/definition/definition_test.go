@@ -121,7 +121,7 @@ func TestEveryKeyArrivesInTheSpec(t *testing.T) {
 			SequenceMargin: 100, Deadline: migration.Duration(30 * time.Second),
 		},
 		Tags:      map[string]string{"team": "shop", "environment": "prod"},
-		TaskQueue: "dedicated",
+		TaskQueue: "dedicated", DDL: migration.DDLApplySafe,
 	}, spec)
 }
 

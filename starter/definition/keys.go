@@ -59,7 +59,7 @@ func (r *reader) definition(node *yaml.Node) error {
 			}),
 		}),
 		"class":  word(r, &spec.Class),
-		"ddl":    r.only("ask", "apply-safe"),
+		"ddl":    word(r, &spec.DDL),
 		"verify": r.unsupported,
 		"alerts": r.unsupported,
 	})

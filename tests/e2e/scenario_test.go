@@ -51,8 +51,12 @@ type scenario struct {
 // newScenario starts two servers and writes a definition; extra is YAML that is added to it.
 func newScenario(t *testing.T, extra string) *scenario {
 	t.Helper()
-	s := &scenario{t: t, dir: t.TempDir()}
-	s.source, s.target = pgtest.Server(t), pgtest.Server(t)
+	return newScenarioOn(t, pgtest.Server(t), pgtest.Server(t), extra)
+}
+
+func newScenarioOn(t *testing.T, source, target *pgserver.Server, extra string) *scenario {
+	t.Helper()
+	s := &scenario{t: t, dir: t.TempDir(), source: source, target: target}
 	s.from, s.to = pgtest.Database(t, s.source), pgtest.Database(t, s.target)
 	s.file = filepath.Join(s.dir, "migration.yaml")
 	s.define(extra)

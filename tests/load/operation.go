@@ -11,9 +11,12 @@ import (
 
 // Operations write to the tables of Schema: inserts, updates, deletes, key changes, swaps of unique values, values out
 // of line, cascades, moves between partitions, and rows that no key tells apart.
-var Operations = []Operation{
+var Operations = append(inPlace[:len(inPlace):len(inPlace)], movePart)
+
+// inPlace are those of Operations that leave rows in their partitions.
+var inPlace = []Operation{
 	insertItem, updateNumber, updateBig, takeUnique, moveKey, moveKey, deleteItem, swapSeats, rotateSeats,
-	upsertPair, updatePair, deletePair, family, family, deleteParent, insertPart, movePart,
+	upsertPair, updatePair, deletePair, family, family, deleteParent, insertPart,
 	insertNoKey, updateWhole, insertWhole, deleteWhole,
 }
 

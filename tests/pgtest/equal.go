@@ -43,10 +43,11 @@ const (
 )
 
 // hashOf counts a table and adds up the hashes of its rows, which does not depend on their order. It
-// is md5 because PostgreSQL 10 has no hashtextextended, and t.* because a column may be called t.
+// is md5 because PostgreSQL 10 has no hashtextextended, of the same encoding on both sides, and t.* because a column may be
+// called t.
 const hashOf = `
 select count(*),
-       coalesce(sum(('x' || substr(md5((t.*)::text), 1, 16))::bit(64)::bigint::numeric), 0)
+       coalesce(sum(('x' || substr(md5(convert_to((t.*)::text, 'UTF8')), 1, 16))::bit(64)::bigint::numeric), 0)
 from only %s t`
 
 // rowsOf gives the rows themselves; which of them one side lacks is found here, since the two

@@ -38,6 +38,7 @@ type Spec struct {
 	TaskQueue  string            `json:"taskQueue,omitempty"`
 	Throttle   Throttle          `json:"throttle,omitzero"`
 	Class      Class             `json:"class,omitempty"`
+	DDL        DDLPolicy         `json:"ddl,omitempty"`
 }
 
 // Endpoint is one database. Either a URI or fields or the name of a connection that the worker knows.
@@ -209,6 +210,15 @@ const (
 	StopOnConflict OnConflict = "stop"
 )
 
+// DDLPolicy says what becomes of a change of a table on the source while its changes are followed.
+type DDLPolicy string
+
+// The default is ask.
+const (
+	DDLAsk       DDLPolicy = "ask"        // the stream stops before the first change of the new shape
+	DDLApplySafe DDLPolicy = "apply-safe" // what only adds is made on the target as well; the rest asks
+)
+
 // Cutover says how writes move to the target.
 type Cutover struct {
 	Mode           string   `json:"mode"`           // manual | auto
@@ -243,6 +253,7 @@ func (s *Spec) Defaults() {
 	fill(&s.Schema.OnObjectFailure, "wait")
 	fill(&s.OnFailure, DropSlot)
 	fill(&s.OnConflict, SourceWins)
+	fill(&s.DDL, DDLAsk)
 	fill(&s.Cutover.Mode, "manual")
 	fill(&s.Cutover.SteadyFor, Duration(5*time.Second))
 	fill(&s.Cutover.Fence, "lock")
@@ -293,6 +304,7 @@ func (s Spec) Validate() error {
 		{"schema.onObjectFailure", s.Schema.OnObjectFailure, []string{"wait", "skip", "fail"}},
 		{"onFailure", string(s.OnFailure), []string{"drop-slot", "keep-slot", "wait"}},
 		{"onConflict", string(s.OnConflict), []string{"source-wins", "stop"}},
+		{"ddl", string(s.DDL), []string{"ask", "apply-safe"}},
 		{"cutover.mode", s.Cutover.Mode, []string{"manual", "auto"}},
 		{"cutover.fence", s.Cutover.Fence, []string{"lock", "read-only", "none"}},
 		{"cutover.after", s.Cutover.After, []string{"block", "none"}},

@@ -37,6 +37,9 @@ type Status struct {
 	Cutover   *CutoverNote `json:"cutover,omitempty"`
 	Report    *Report      `json:"report,omitempty"`
 
+	// Notes tell how the source's tables differ from what was planned, where that does not stop the stream.
+	Notes []string `json:"notes,omitempty"`
+
 	Doing      string `json:"doing,omitempty"`      // what a running step last said of itself
 	WorkerAway bool   `json:"workerAway,omitempty"` // no worker answered: only what Temporal knows
 }
@@ -177,6 +180,7 @@ type Beat struct {
 	LSN         *Positions    `json:"lsn,omitempty"`
 	Latency     Duration      `json:"latency,omitempty"`
 	WALRetained int64         `json:"walRetained,omitempty"`
+	Notes       []string      `json:"notes,omitempty"` // how the source's tables differ from the plan
 	Rates       *Rates        `json:"rates,omitempty"` // over the last half minute
 	Migration   ID            `json:"-"`               // known to the worker; heartbeats belong to it anyway
 	Fault       *Fault        `json:"fault,omitempty"` // what the step is waiting out by itself

@@ -53,6 +53,7 @@ type Applier struct {
 	counted  Stats            // of the open transaction's current segment
 	held     Stats            // of its segments before
 	extended []extension      // to be written into the ledger before the commit
+	reshaped []reshaped       // likewise
 	unended  *wal.Transaction // the transaction whose parts are being applied; nil between transactions
 }
 

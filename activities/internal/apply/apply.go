@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
@@ -24,7 +25,7 @@ func (a *Applier) Apply(ctx context.Context, batch []wal.Transaction) error {
 	for len(batch) > 0 {
 		n := a.segment(batch)
 		if err := a.take(ctx, batch[:n]); err != nil {
-			return a.fail("apply", err)
+			return a.fail("apply", a.lacking(ctx, batch[:n], a.upTo(ctx, batch[:n], err)))
 		}
 		batch = batch[n:]
 	}
@@ -39,6 +40,26 @@ func (a *Applier) segment(batch []wal.Transaction) int {
 		}
 	}
 	return len(batch)
+}
+
+// upTo makes durable what came before the transaction that met a table which is not as it was planned, so that the target is
+// exactly where the source was before. What comes after waits for a person.
+func (a *Applier) upTo(ctx context.Context, segment []wal.Transaction, drift error) error {
+	fault, ok := migration.AsFault(drift)
+	if !ok || fault.Kind != migration.FaultDrift || a.unended != nil || a.current == nil {
+		return drift
+	}
+	n := slices.IndexFunc(segment, func(tx wal.Transaction) bool { return tx.XID == a.current.XID && tx.Commit == a.current.Commit })
+	if n <= 0 {
+		return drift
+	}
+	if err := a.abandon(ctx); err != nil {
+		return drift // the connection is gone; the next attempt comes to the same place
+	}
+	if err := a.take(ctx, segment[:n]); err != nil {
+		return err
+	}
+	return drift
 }
 
 func (a *Applier) take(ctx context.Context, segment []wal.Transaction) error {
@@ -92,6 +113,9 @@ func (a *Applier) hold(part *wal.Transaction) {
 	a.held.Changes += a.counted.Changes
 	a.held.Conflicts += a.counted.Conflicts
 	a.counted = Stats{}
+	for i := range a.reshaped {
+		a.reshaped[i].settled = true
+	}
 }
 
 // begin opens the target transaction; its statements travel with the first ones of the batch.
@@ -145,6 +169,7 @@ func orderMatters(err error) bool {
 }
 
 func (a *Applier) rollback(ctx context.Context) error {
+	a.unshape()
 	a.pipe.plain(ctx, "rollback to savepoint segment")
 	return a.pipe.flush(ctx)
 }

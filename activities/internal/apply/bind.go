@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -31,19 +30,24 @@ func (a *Applier) bind(ctx context.Context, t *table, relation *wal.Relation) er
 		return err
 	}
 	if relation.Name != t.planned.Name {
-		return t.drift(fmt.Errorf("it is called %s now", relation.Name), "give it back its name on the source")
+		return t.drift(fmt.Errorf("the table was renamed to %s", relation.Name), "give it back its name on the source; then `pgdts resume`")
 	}
 	types, err := a.sourceTypes(ctx, t, relation)
 	if err != nil {
 		return err
 	}
-	there, err := describe(ctx, a.conn, t.target, t.planned.TargetKey)
-	if errors.Is(err, errNoTarget) {
-		return t.drift(fmt.Errorf("%w as %s", err, t.target), "create it there again as it was; then resume")
+	if t.asPlanned(relation, types) {
+		there, err := a.counterpart(ctx, t)
+		if err != nil {
+			return err
+		}
+		return a.layWith(ctx, t, relation, types, there)
 	}
-	if err != nil {
-		return err
-	}
+	return a.reshape(ctx, t, relation, types)
+}
+
+// layWith lays the table's columns out after a description, if the target has a place for all of them.
+func (a *Applier) layWith(ctx context.Context, t *table, relation *wal.Relation, types []string, there *counterpart) error {
 	if err := t.checkIdentity(relation); err != nil {
 		return err
 	}
@@ -82,10 +86,11 @@ func (t *table) checkIdentity(relation *wal.Relation) error {
 	}
 	hint := "on the source: give the table back its key, or alter table " + t.planned.Name.SQL() + " replica identity full; then resume"
 	if len(key) == 0 {
-		return t.drift(errors.New("the source no longer sends its key"), hint)
+		return t.drift(fmt.Errorf("its replica identity changed from (%s) to nothing: the source no longer sends its key",
+			strings.Join(t.planned.Key, ", ")), hint)
 	}
-	return t.drift(fmt.Errorf("its replica identity is now (%s), was (%s)", strings.Join(key, ", "),
-		strings.Join(t.planned.Key, ", ")), hint)
+	return t.drift(fmt.Errorf("its replica identity changed from (%s) to (%s)", strings.Join(t.planned.Key, ", "),
+		strings.Join(key, ", ")), hint)
 }
 
 // fit lays the columns out: values in the order of the relation, computed columns behind those that take one.
@@ -193,8 +198,8 @@ func (t *table) checkColumn(published wal.RelationColumn, typ string, planned *c
 	case exists && (asPlanned || found.typ == typ):
 		return nil
 	case planned == nil:
-		return t.drift(fmt.Errorf("column %s (%s) was added", published.Name, typ),
-			fmt.Sprintf("on the target: alter table %s add column %s %s, with the same default; then resume",
+		return t.drift(fmt.Errorf("column %s %s added", migration.Quote(published.Name), typ),
+			fmt.Sprintf("on the target: alter table %s add column %s %s, with the same default; then `pgdts resume`",
 				t.target.SQL(), migration.Quote(name), typ))
 	case !exists:
 		return t.drift(fmt.Errorf("column %s is missing on the target", name), "add it there as it is on the source; then resume")

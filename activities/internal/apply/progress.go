@@ -63,6 +63,9 @@ func (a *Applier) finish(ctx context.Context, position migration.LSN, last *wal.
 	for _, e := range a.extended {
 		a.pipe.ledger(ctx, lane.ExtendBand(e.table.relid, e.snapshot, e.high))
 	}
+	for _, shape := range a.reshaped {
+		a.pipe.ledger(ctx, shape.record)
+	}
 	for _, t := range a.ending(position) {
 		a.pipe.ledger(ctx, lane.CloseBand(t.relid))
 	}
@@ -93,7 +96,7 @@ func (a *Applier) commit(ctx context.Context, position migration.LSN) error {
 		a.config.Logger.Warn("rows of the target did not fit, and the source won", zap.Int64(migration.KeyRows, n),
 			zap.Stringer(migration.KeyLSN, position), zap.String(migration.KeyHint, "see dts_sync.conflict on the target"))
 	}
-	a.held, a.counted, a.extended, a.unended, a.current = Stats{}, Stats{}, a.extended[:0], nil, nil
+	a.held, a.counted, a.extended, a.reshaped, a.unended, a.current = Stats{}, Stats{}, a.extended[:0], a.reshaped[:0], nil, nil
 	for _, t := range a.ending(position) {
 		t.pass(position)
 		delete(a.bands, t)

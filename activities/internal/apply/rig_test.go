@@ -56,7 +56,12 @@ func newRigOn(t testing.TB, from, to *pgserver.Server, ddl string) *rig {
 // newMapped runs a statement on each side, and changes what is planned of each table.
 func newMapped(t testing.TB, from, to *pgserver.Server, source, target string, change func(*mapping.Table)) *rig {
 	t.Helper()
-	r := &rig{t: t, source: pgtest.Database(t, from), target: pgtest.Database(t, to), partBytes: 1 << 20}
+	return newRigOf(t, pgtest.Database(t, from), pgtest.Database(t, to), source, target, change)
+}
+
+func newRigOf(t testing.TB, from, to *pgtest.DB, source, target string, change func(*mapping.Table)) *rig {
+	t.Helper()
+	r := &rig{t: t, source: from, target: to, partBytes: 1 << 20}
 	r.source.Exec(t, source)
 	r.target.Exec(t, target)
 	r.spec = migration.Spec{ID: migration.RandomID("test")}

@@ -67,6 +67,7 @@ type given struct {
 // column is one column of the target.
 type column struct {
 	name   string
+	num    int    // attnum
 	cast   string // the type without its modifier: a cast to it cuts nothing off
 	typ    string // with its modifier
 	base   uint32 // oid of the built-in type below, or of the user's type

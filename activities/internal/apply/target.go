@@ -24,7 +24,7 @@ with recursive base as (
 )
 select a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), t.oid, t.typtype = 'e',
        a.attidentity = 'a', coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '',
-       coalesce(to_jsonb(co) ->> 'collisdeterministic', 'true') = 'false'
+       coalesce(to_jsonb(co) ->> 'collisdeterministic', 'true') = 'false', a.attnum
 from pg_attribute a
 join base b on b.attnum = a.attnum
 join pg_type t on t.oid = b.oid and t.typtype <> 'd'
@@ -48,6 +48,7 @@ group by i.indexrelid`
 
 // counterpart is a table of the target as it is now.
 type counterpart struct {
+	alter     string // the start of a statement that alters it: a partition is altered by its root
 	whole     bool
 	columns   map[string]column
 	generated []string
@@ -73,7 +74,7 @@ func describe(ctx context.Context, conn *pgx.Conn, name migration.TableName, key
 	}
 	var col column
 	var generated bool
-	_, err = pgx.ForEachRow(rows, []any{&col.name, &col.cast, &col.typ, &col.base, &col.enum, &col.always, &generated, &col.fuzzy},
+	_, err = pgx.ForEachRow(rows, []any{&col.name, &col.cast, &col.typ, &col.base, &col.enum, &col.always, &generated, &col.fuzzy, &col.num},
 		func() error {
 			if generated {
 				c.generated = append(c.generated, col.name)
@@ -82,8 +83,19 @@ func describe(ctx context.Context, conn *pgx.Conn, name migration.TableName, key
 			c.columns[col.name] = col
 			return nil
 		})
-	if err != nil || len(key) == 0 {
-		return c, err
+	if err != nil {
+		return nil, err
+	}
+	above, err := readFamily(ctx, conn, name)
+	if err != nil {
+		return nil, err
+	}
+	c.alter = "alter table " + name.SQL()
+	if above.bound != "" {
+		c.alter = "alter table " + above.names[len(above.names)-1].SQL()
+	}
+	if len(key) == 0 {
+		return c, nil
 	}
 	return c, c.readOperators(ctx, conn, oid, key)
 }

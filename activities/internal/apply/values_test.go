@@ -25,18 +25,20 @@ import (
 //	17     TRUNCATE, COPY FREEZE        scripts "truncate", "truncated and copied anew in one transaction"
 //	18     added and dropped columns    script "columns dropped before", TestAlteredTable…
 //	20     wide tables, strange names   TestWideTablesAndKeys, script "strange names"
-//	21     large rows                   package follow: TestRowOfManyMegabytes…
+//	21     large rows                   package follow: TestRowOfManyMegabytes…; package stream: TestRowBeyondTheServersLimit…
 //	22     text like something else     script of that name
 //	23     keys equal, texts not        scripts "key under a collation…", "numeric keys…", "interval keys", "extension types…"
 //	25-30  values                       scripts "types", "float keys", "domains over arrays and much precision"
-//	35     idle database                package follow: TestIdleSourceIsConfirmed
-//	36     savepoints                   scripts "savepoint storm", "savepoints that were rolled back"
-//	37     prepared transactions        script "prepared transaction"
-//	38     transaction ids go round     TestOldSnapshotsOfTheCopyAreNotAsked
-//	41 42  identity and names change    TestLostKeyIsAFault, TestStrongerIdentityIsWelcome, TestUnknownTableIsAFault
+//	35     idle database                package follow: TestIdleSourceIsConfirmed; package stream: TestIdleSourceAdvances
+//	36     savepoints                   scripts "savepoint storm", "savepoints that were rolled back", TestStormsOfSavepoints…
+//	37     prepared transactions        script "prepared transaction", TestPreparedTransactionsSpan…; package slot: TestWaitForOpenTransactions…
+//	38     transaction ids go round     round_test.go, TestOldSnapshotsOfTheCopyAreNotAsked
+//	40     encodings and settings       TestSourcesOfOtherEncodings…; package e2e: TestOddDatabase
+//	41     identity changes             TestIdentity…, TestLostKeyIsAFault, TestStrongerIdentityIsWelcome
+//	42     names change                 TestUnknownTableIsAFault; package follow: shapes_test.go
 //	43     rows cross a filter          mapped_test.go, promise_test.go
 //
-// 12, 19, 24, 31 to 34, 39 and 40 are not about changes of rows: precheck, copy, sequences.
+// 12, 19, 24, 31 to 34 and 39 are not about changes of rows: precheck, copy, sequences.
 //
 // Each script runs on the source and must give the same rows on the target, applied whole, one transaction at a time,
 // and folded into one batch.

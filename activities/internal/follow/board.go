@@ -25,6 +25,7 @@ type board struct {
 	changes  int64
 	slot     slot.Status
 	markers  map[string]migration.LSN
+	notes    []string // of the source's tables
 	waiting  int
 	ended    bool
 	err      error
@@ -95,7 +96,7 @@ func (b *board) session() *stream.Session {
 func (b *board) beat() migration.Beat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	beat := migration.Beat{Changes: b.base + b.changes, WALRetained: b.slot.Retained}
+	beat := migration.Beat{Changes: b.base + b.changes, WALRetained: b.slot.Retained, Notes: b.notes}
 	positions := migration.Positions{Applied: b.position, Source: b.slot.Current}
 	if b.stream != nil {
 		positions.Confirmed = b.stream.Confirmed()

@@ -57,6 +57,7 @@ type Follower struct {
 	source    control
 	expected  slot.Expected
 	changes   int64 // applied before this run
+	planned   []ledger.Table
 	applier   applier
 	stream    *stream.Session
 	idleAt    time.Time
@@ -65,11 +66,13 @@ type Follower struct {
 	markers   atomic.Int64
 	hurrying  context.Context // ended by Hurry
 	hurry     context.CancelFunc
+
+	shapesEvery time.Duration // but in tests a constant
 }
 
 // New opens nothing.
 func New(config Config) *Follower {
-	f := &Follower{config: config, board: newBoard(), beating: make(chan struct{}, 1)}
+	f := &Follower{config: config, board: newBoard(), beating: make(chan struct{}, 1), shapesEvery: shapesEvery}
 	f.hurrying, f.hurry = context.WithCancel(context.Background())
 	f.openApplier = func(ctx context.Context, lane ledger.Lane) (applier, error) {
 		return apply.New(ctx, apply.Config{
@@ -115,10 +118,11 @@ func (f *Follower) Hold(ctx context.Context) error {
 
 func (f *Follower) run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
-	group.Go(func() error { return f.pump(running) })      // ends with ctx, after the batch in hand
-	group.Go(func() error { return f.beat(running) })      // ends with ctx
-	group.Go(func() error { return f.watch(running) })     // ends with ctx, or the slot
-	group.Go(func() error { return f.keepLease(running) }) // ends with ctx, or the lease
+	group.Go(func() error { return f.pump(running) })        // ends with ctx, after the batch in hand
+	group.Go(func() error { return f.beat(running) })        // ends with ctx
+	group.Go(func() error { return f.watch(running) })       // ends with ctx, or the slot
+	group.Go(func() error { return f.keepLease(running) })   // ends with ctx, or the lease
+	group.Go(func() error { return f.watchShapes(running) }) // ends with ctx, or a table that went its own way
 	return group.Wait()
 }
 
@@ -173,6 +177,9 @@ func (f *Follower) enter(ctx context.Context) error {
 		return f.config.Target.Fault("read ledger", string(f.config.Spec.ID), err)
 	}
 	f.changes = recorded.Changes
+	if f.planned, err = known.Tables(ctx); err != nil {
+		return f.config.Target.Fault("read ledger", string(f.config.Spec.ID), err)
+	}
 	f.expected, err = slot.Expect(ctx, known)
 	return f.config.Target.Fault("read ledger", string(f.config.Spec.ID), err)
 }

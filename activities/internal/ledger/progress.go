@@ -2,12 +2,14 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -132,6 +134,16 @@ where migration = $1 and relid = $2::oid`
 // that the snapshot saw must converge.
 func (n Lane) ExtendBand(relid uint32, snapshot migration.Snapshot, high migration.LSN) Statement {
 	return statement(1, extendBand, string(n.ID), strconv.FormatUint(uint64(relid), 10), snapshot.String(), high.String())
+}
+
+const reshape = `
+update dts_sync.tbl set def = $3::jsonb, key = array(select jsonb_array_elements_text(coalesce(nullif($3::jsonb -> 'key', 'null'), '[]')))
+where migration = $1 and relid = $2::oid`
+
+// Reshape replaces what was planned of a table by what it has become: columns came, went, or have other names or types.
+func (n Lane) Reshape(relid uint32, def mapping.Table) (Statement, error) {
+	text, err := json.Marshal(def)
+	return statement(1, reshape, string(n.ID), strconv.FormatUint(uint64(relid), 10), string(text)), err
 }
 
 const addTruncate = `

@@ -228,8 +228,22 @@ func (s *Session) fault(err error) error {
 			strings.Join(s.config.Publications, ", ")+" and slot "+s.config.Slot)
 	case "55000":
 		return lost(s.config.Slot, err, "the slot can serve no more changes; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
+	case "54000", "XX000": // a limit is exceeded, and how servers refuse to allocate more than 1 GB
+		return s.tooLong(err)
 	}
 	return s.config.Source.Fault("read changes from slot", s.config.Slot, err)
+}
+
+const hintTooLong = "PostgreSQL sends no row whose text is longer than 1 GB, where bytea counts twice; if that is what it says, " +
+	"the row cannot be followed: make it smaller, or leave its column out (`columns.exclude`), and start the migration anew"
+
+// tooLong says what such an error most often means: the server names neither row nor table.
+func (s *Session) tooLong(err error) error {
+	fault, ok := migration.AsFault(s.config.Source.Fault("read changes from slot", s.config.Slot, err))
+	if ok && fault.Hint == "" {
+		fault.Hint = hintTooLong
+	}
+	return fault
 }
 
 func lost(slot string, err error, hint string) *migration.Fault {

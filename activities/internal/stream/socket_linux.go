@@ -54,7 +54,7 @@ func readNow(raw syscall.RawConn, buffer []byte) (n int, err error) {
 	readErr := raw.Read(func(fd uintptr) bool {
 		for {
 			n, err = syscall.Read(int(fd), buffer)
-			if err != syscall.EINTR { //nolint:errorlint // a system call's number
+			if err != syscall.EINTR {
 				return true
 			}
 		}
@@ -62,7 +62,7 @@ func readNow(raw syscall.RawConn, buffer []byte) (n int, err error) {
 	switch {
 	case readErr != nil:
 		return 0, readErr
-	case err == syscall.EAGAIN: //nolint:errorlint // a system call's number
+	case err == syscall.EAGAIN:
 		return 0, nil
 	case err != nil:
 		return 0, err

@@ -295,3 +295,22 @@ func TestMarkerArrivesFromEveryVersion(t *testing.T) {
 		})
 	}
 }
+
+// What the server cannot send is said, and nothing of it is taken for sent.
+func TestRowBeyondTheServersLimitIsNamed(t *testing.T) {
+	b := prepare(t, pgtest.Server(t))
+	session := b.open(t)
+	b.From.Exec(t, "alter table keyed add b bytea; alter table keyed alter b set storage external; insert into keyed values (1)")
+	b.From.Exec(t, "insert into keyed select 2, 'x', convert_to(repeat('x', 600000000), 'UTF8')")
+	for rows := 0; ; {
+		batch, err := session.Next(t.Context(), limits)
+		if err != nil {
+			require.Contains(t, slottest.MustFault(t, migration.FaultOther, err).Hint, "longer than 1 GB")
+			require.Equal(t, 1, rows)
+			return
+		}
+		for _, tx := range batch.Transactions {
+			rows += len(tx.Changes)
+		}
+	}
+}

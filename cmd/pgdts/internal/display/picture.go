@@ -225,6 +225,9 @@ func troubles(status migration.Status, now time.Time) []string {
 	if n := status.SnapshotsLost; n > 0 && status.Phase == migration.PhaseCopy {
 		lines = append(lines, "! begun anew: "+several(n, "snapshot")+" lost, what was copied under a lost one is copied again")
 	}
+	for _, note := range status.Notes {
+		lines = append(lines, labelled("source", oneLine(note)))
+	}
 	if c := status.Cutover; c != nil && c.Step != "done" {
 		lines = append(lines, labelled("cutover "+c.Step, c.Message))
 	}

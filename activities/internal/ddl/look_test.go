@@ -1,0 +1,44 @@
+package ddl
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgdts/pgdts/activities/internal/catalog"
+	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
+	"github.com/pgdts/pgdts/tests/pgtest"
+	"github.com/pgdts/pgdts/workflows/migration"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// Types are written in the plan as the server writes them, or every table would be read again at every look.
+func TestNothingIsFoundWhereNothingHasChangedAndALookIsCheap(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Database(t, pgtest.Shared(t))
+	db.Exec(t, `create schema "App"; create type "App".mood as enum ('a'); create domain "App".amount as numeric(12,2);
+		create table "App"."T y" (id int primary key, "m M" "App".mood, a "App".amount[], n numeric(5,1) default 1, t timestamptz(3), g int generated always as (id) stored, c varchar(7) check (c <> ''));
+		create unlogged table u (id int primary key);
+		create table p (k int primary key) partition by range (k); create table p1 partition of p for values from (0) to (9)`)
+	db.Exec(t, `do $$ begin for i in 1..1000 loop execute format('create table t%s (id int primary key, v text default %L, n numeric(8,2), at timestamptz)', i, 'x'); end loop; end $$`)
+	db.Exec(t, `create publication look for table "App"."T y", p1`)
+	db.Exec(t, `do $$ begin for i in 1..1000 loop execute format('alter publication look add table t%s', i); end loop; end $$`)
+	conn := db.Conn(t)
+	_, err := conn.Exec(t.Context(), "set search_path = pg_catalog")
+	require.NoError(t, err)
+	read, err := catalog.Tables(t.Context(), conn)
+	require.NoError(t, err)
+	var planned []ledger.Table
+	for _, table := range read {
+		planned = append(planned, ledger.Table{Table: mapping.Whole(table), Mode: table.Mode(migration.InsertOnly)})
+	}
+	watch := Watch{Publications: []string{"look"}, Everything: true}
+	began := time.Now()
+	found, err := watch.Look(t.Context(), conn, planned)
+	require.NoError(t, err)
+	require.Empty(t, found)
+	t.Logf("a look at %d tables took %s", len(planned), time.Since(began))
+}
