@@ -106,12 +106,16 @@ func incremental(t *testing.T, b bench, change ...func(*migration.Spec)) bench {
 	return b
 }
 
+func (b bench) follower(t *testing.T) *follow.Follower {
+	return follow.New(follow.Config{
+		Source: b.Source, Target: b.Target, Spec: b.Spec, Run: slottest.Run, Report: b.Report, Logger: zaptest.NewLogger(t),
+	})
+}
+
 // follow runs the stream until a goal is reached.
 func (b bench) follow(t *testing.T, goal func(*follow.Follower) error) {
 	t.Helper()
-	f := follow.New(follow.Config{
-		Source: b.Source, Target: b.Target, Spec: b.Spec, Run: slottest.Run, Report: b.Report, Logger: zaptest.NewLogger(t),
-	})
+	f := b.follower(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	var followErr error
@@ -173,6 +177,16 @@ func (b bench) opened(t *testing.T) bool {
 // mustBeAsBefore asks that a cutover that was given up has left the source writable and the migration able to go on.
 func (b bench) mustBeAsBefore(t *testing.T) {
 	t.Helper()
+	b.mustHaveLifted(t)
+	b.catchUp(t)
+	require.Equal(t,
+		pgtest.Value[string](t, b.From, "select name from customer where id = 1"),
+		pgtest.Value[string](t, b.To, "select name from customer where id = 1"))
+}
+
+// mustHaveLifted asks that nothing of a cutover that was given up is left: clients write.
+func (b bench) mustHaveLifted(t *testing.T) {
+	t.Helper()
 	require.False(t, b.opened(t))
 	require.Zero(t, pgtest.Value[int](t, b.From, `select (select count(*) from pg_trigger where tgname like 'zz_pgdts%')
 		+ (select count(*) from pg_namespace where nspname = 'pgdts_fence')
@@ -182,10 +196,15 @@ func (b bench) mustBeAsBefore(t *testing.T) {
 	require.True(t, pgtest.Value[bool](t, b.To, "select fenced_at is null and evidence is null from dts_sync.migration"))
 	b.From.Exec(t, `set lock_timeout = '5s'; update customer set name = name || '!' where id = 1;
 		insert into part values (nextval('ticket') + 1000, '2020-07-01')`)
-	b.catchUp(t)
-	require.Equal(t,
-		pgtest.Value[string](t, b.From, "select name from customer where id = 1"),
-		pgtest.Value[string](t, b.To, "select name from customer where id = 1"))
+}
+
+// mustNotGoOn asks that the stream does not go on without the changes of a table, either.
+func (b bench) mustNotGoOn(t *testing.T, table string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	fault := slottest.MustFault(t, migration.FaultDrift, b.follower(t).Run(ctx))
+	require.Equal(t, table, fault.Object)
 }
 
 // failpoints builds what runs a cutover in a process of its own, with an action at a failpoint: their names only mean

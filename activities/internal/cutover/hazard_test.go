@@ -81,7 +81,8 @@ func TestWritesToADetachedPartitionAreNotForgotten(t *testing.T) {
 	_, err := b.run(t)
 	fault := slottest.MustFault(t, migration.FaultNotReady, err)
 	require.Equal(t, "public.part_2", fault.Object)
-	b.mustBeAsBefore(t)
+	b.mustHaveLifted(t)
+	b.mustNotGoOn(t, "public.part_2")
 }
 
 // A table that somebody took out of the publication is not in the stream any more.
@@ -93,7 +94,8 @@ func TestChangesOfATableTakenOutOfThePublicationAreNotForgotten(t *testing.T) {
 	_, err := b.run(t)
 	fault := slottest.MustFault(t, migration.FaultNotReady, err)
 	require.Equal(t, "public.purchase", fault.Object)
-	b.mustBeAsBefore(t)
+	b.mustHaveLifted(t)
+	b.mustNotGoOn(t, "public.purchase")
 }
 
 // A partition that was made empty is streamed from its first row on: nothing stands in the way of the cutover.
