@@ -14,12 +14,15 @@ const (
 	rateWindow = 30 * time.Second
 )
 
-// Watch calls see with the status about once a second, until the migration has ended or ctx does. Rates are means over
-// the last half minute. A service that does not answer is asked again; see is then told nothing.
+// Watch calls see with the status about once a second, and at once when the migration has ended, until then or until ctx
+// ends. Rates are means over the last half minute. A service that does not answer is asked again; see is then told nothing.
 func (s *Starter) Watch(ctx context.Context, id migration.ID, see func(migration.Status)) error {
 	var rates meter
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	over := s.over(waiting, id)
 	for {
 		status, err := s.Status(ctx, id)
 		var unknown *UnknownError
@@ -36,9 +39,21 @@ func (s *Starter) Watch(ctx context.Context, id migration.ID, see func(migration
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-over:
+			over = nil // the last status is to come
 		case <-ticker.C:
 		}
 	}
+}
+
+// over is closed when the service has told how the migration ended, or cannot tell.
+func (s *Starter) over(ctx context.Context, id migration.ID) <-chan struct{} {
+	told := make(chan struct{})
+	go func() { // ends with the migration, or with ctx
+		defer close(told)
+		_ = s.client.GetWorkflow(ctx, string(id), "").Get(ctx, nil) // that it ended, not how
+	}()
+	return told
 }
 
 // meter computes rates from the statuses of a window.

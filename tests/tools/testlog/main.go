@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type tally struct {
 	output  map[string]*strings.Builder // By package and test, until it has ended.
 	skipped []string
 	passed  int
+	slow    []event // Tests that took long, those inside others left out.
 	failed  int
 	broken  int // Packages that failed, also those that did not build.
 }
@@ -110,6 +112,9 @@ func (t *tally) ended(e event, output string) {
 		fmt.Fprintf(t.out, "ok    %s  %.1fs\n", e.Package, e.Elapsed)
 	case e.Action == "pass":
 		t.passed++
+		if e.Elapsed >= slowSeconds && !strings.Contains(e.Test, "/") {
+			t.slow = append(t.slow, e)
+		}
 	case e.Test != "":
 		t.skipped = append(t.skipped, e.Package+" "+e.Test+": "+reason(output))
 	}
@@ -140,7 +145,17 @@ func reason(output string) string {
 	return strings.Join(kept, " ")
 }
 
+// slowSeconds and slowest bound the list of tests at which to look when the run takes long.
+const (
+	slowSeconds = 20
+	slowest     = 15
+)
+
 func (t *tally) summary() {
+	slices.SortFunc(t.slow, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range t.slow[:min(len(t.slow), slowest)] {
+		fmt.Fprintf(t.out, "slow  %s %s  %.1fs\n", e.Package, e.Test, e.Elapsed)
+	}
 	fmt.Fprintf(t.out, "\n%d tests passed, %d failed, %d were skipped; %d packages failed\n",
 		t.passed, t.failed, len(t.skipped), t.broken)
 	for _, line := range t.skipped {
