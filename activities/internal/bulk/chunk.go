@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +25,7 @@ var errGaveWay = errors.New("the copy gave way to a statement that needs the tab
 // reading is the chunk that is being copied, and what ends it before its time.
 type reading struct {
 	chunk     ledger.Chunk
+	relids    []uint32 // of its table, and of those that are copied with it
 	under     *shared
 	divisible bool
 	begun     time.Time
@@ -39,7 +39,7 @@ func (w *worker) copyChunk(ctx context.Context, c ledger.Chunk) error {
 	defer stop(nil)
 	t := w.tables[c.RelID]
 	under := w.sharedBy(c)
-	w.reading.Store(&reading{chunk: c, under: under, divisible: w.divisible(c), begun: time.Now(), stop: stop})
+	w.reading.Store(&reading{chunk: c, relids: []uint32{c.RelID}, under: under, divisible: w.divisible(c), begun: time.Now(), stop: stop})
 	defer w.reading.Store(nil)
 	var done ledger.Copied
 	err := w.write(ctx, func(tx pgx.Tx) (err error) {
@@ -50,7 +50,7 @@ func (w *worker) copyChunk(ctx context.Context, c ledger.Chunk) error {
 		return cause
 	}
 	if err != nil {
-		err = w.config.Target.Fault("copy", "", w.explain(t, err))
+		err = w.config.Target.Fault("copy", "", w.explain(ctx, t, err))
 		if fault, ok := migration.AsFault(err); ok {
 			fault.Object = fmt.Sprintf("%s (chunk %d)", t.Name, c.No)
 		}
@@ -110,7 +110,7 @@ func (w *worker) transfer(ctx context.Context, tx pgx.Tx, t ledger.Table, c ledg
 	if err := w.config.Gate.Query(ctx); err != nil {
 		return done, err
 	}
-	at, err := w.read(ctx, t, under, func() (err error) {
+	at, err := w.read(ctx, tables{t}, under, func() (err error) {
 		done.Rows, done.Bytes, err = w.pipe(ctx, w.source, w.target, copyOut(t.Table, spanOf(t, c), as), copyIn(into, t.Table, as),
 			func(n int) { w.inFlight.Store(min(w.inFlight.Load()+int64(n), c.Bytes)) })
 		return err
@@ -143,7 +143,7 @@ func mayFreeze(t ledger.Table, c ledger.Chunk) bool {
 
 // explain says what a value means that a unique index of the target refuses, where the table has rows of others too: it
 // does not go away by itself.
-func (w *worker) explain(t ledger.Table, err error) error {
+func (w *worker) explain(ctx context.Context, t ledger.Table, err error) error {
 	if pg.SQLState(err) != "23505" || !t.Merged && !t.Keep {
 		return err
 	}
@@ -154,7 +154,11 @@ func (w *worker) explain(t ledger.Table, err error) error {
 	cause, hint := "a row of the source has a value that another row of the target has: "+fault.Message,
 		"change or delete the row on one of the sides, then: pgdts resume"
 	if t.Merged {
-		cause = fmt.Sprintf("rows of %s meet in %s: %s", strings.Join(w.sourcesOf(t.Target), " and "), t.Target, fault.Message)
+		meeting, readErr := w.sourcesOf(ctx, t.Target)
+		if readErr != nil {
+			return err
+		}
+		cause = fmt.Sprintf("rows of %s meet in %s: %s", strings.Join(meeting, " and "), t.Target, fault.Message)
 		hint = "tell the sources apart by a key column that transform.set gives another constant for each; " +
 			"with disjoint: true you vouch that their keys never meet"
 	}
@@ -163,14 +167,10 @@ func (w *worker) explain(t ledger.Table, err error) error {
 	return conflict
 }
 
+const readSources = `
+select schema || '.' || name from dts_sync.tbl where migration = $1 and target_schema = $2 and target_name = $3 order by 1`
+
 // sourcesOf names the tables that are written into one of the target, by name.
-func (w *worker) sourcesOf(target migration.TableName) []string {
-	var names []string
-	for _, t := range w.tables {
-		if t.Target == target {
-			names = append(names, t.Name.String())
-		}
-	}
-	slices.Sort(names)
-	return names
+func (w *worker) sourcesOf(ctx context.Context, target migration.TableName) ([]string, error) {
+	return pg.Strings(ctx, w.target, readSources, w.lane.ID, target.Schema, target.Name)
 }

@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"time"
 
@@ -42,6 +43,8 @@ type Config struct {
 	// SnapshotWait is how long a lane waits for a session that holds the copy's snapshot, where no changes follow the copy.
 	// Default 10 minutes: another holder first removes what was copied under the snapshot before.
 	SnapshotWait time.Duration
+	// Patience is how long a lane without work waits before Run returns with Left. Default 0: until all is finished.
+	Patience time.Duration
 }
 
 const (
@@ -89,15 +92,18 @@ func (c Config) lanes(chunks int) int {
 	return max(1, min(lanes, chunks))
 }
 
-// builders is how many tables are indexed while there are chunks to copy.
-func (c Config) builders() int {
-	if c.Spec.Parallel.Index > 0 {
+// builders is how many lanes build indexes at once. Where the definition leaves it open, all do when no chunk is left.
+func (c Config) builders(copying bool) int {
+	switch {
+	case c.Spec.Parallel.Index > 0:
 		return c.Spec.Parallel.Index
+	case copying:
+		return max(1, runtime.NumCPU()/2)
 	}
-	return max(1, runtime.NumCPU()/2)
+	return math.MaxInt32
 }
 
-// Finisher builds what belongs to a table whose rows are copied. Both may be called again for the same table by another
+// Finisher builds what belongs to a table whose rows are copied. Each may be called again for the same table by another
 // lane after one has died, and leave alone what is there. Their sessions carry the lane's name, so that a later attempt
 // can end them.
 type Finisher interface {
@@ -105,4 +111,7 @@ type Finisher interface {
 	Key(ctx context.Context, relid uint32) error
 	// Indexes builds the indexes that are not unique.
 	Indexes(ctx context.Context, relid uint32) error
+	// Together does both for several small tables at once. False means that something cannot be built so, and that they are to
+	// be finished one by one.
+	Together(ctx context.Context, relids []uint32) (bool, error)
 }

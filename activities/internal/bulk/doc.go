@@ -43,6 +43,17 @@
 // table is next, a second lane holds it too, and the table begins again only when both are gone, or when its file changed
 // under the snapshot (TRUNCATE, VACUUM FULL, a rewrite). Nobody locks the table for longer than a chunk.
 //
+// A chunk, a key and an index cost a dozen transactions, whatever they hold. Whole tables that are small go together, up to
+// fifty at a time: (1) locks all their chunks, (2) locks all tables before the one S, so that I1 to I6 hold for each as they
+// do for one alone, (3) skips those that show no row under S, and (5) marks them done and takes them for the lane, which then
+// builds all their keys and indexes in a transaction or two. What fails for several is done again one by one, and a chunk
+// that was claimed before, by a lane that died, is never among several.
+//
+// Nothing that is done for each chunk may depend on how many are done. A transaction of the target that is older than the
+// copy keeps what was updated from being cleaned up, so a lane claims from where it was in the order of claiming, and looks
+// back once a second. What does look at everything, the count for the display and the search for tables that nobody has
+// completed, is done the more seldom the longer it takes.
+//
 // A chunk gives way to a statement that has waited for the table for some seconds, is split before it begins when the rate
 // was lowered, and is given up and split when it takes too long. Chunks of tables that are one chunk freeze their rows.
 //

@@ -3,7 +3,9 @@ package bulk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -48,15 +50,31 @@ func (c Config) lookAtExisting(ctx context.Context, target *pgx.Conn, tables []m
 	if !c.Spec.Has(migration.TypeFull) {
 		return found, nil
 	}
-	for _, name := range names {
-		var empty bool
-		err := target.QueryRow(ctx, "select not exists (select from "+name.SQL()+")", pgx.QueryExecModeExec).Scan(&empty)
-		if err != nil {
-			return existing{}, c.Target.Fault("look at", name.String(), err)
+	for some := range slices.Chunk(names, askedTogether) {
+		questions := make([]string, len(some))
+		for i, name := range some {
+			questions[i] = "not exists (select from " + name.SQL() + ")"
 		}
-		found.empty[name] = empty
+		var empty []bool
+		err := target.QueryRow(ctx, "select array["+strings.Join(questions, ", ")+"]", pgx.QueryExecModeExec).Scan(&empty)
+		if err != nil {
+			return existing{}, c.Target.Fault("look for rows in", tableNames(some), err)
+		}
+		for i, name := range some {
+			found.empty[name] = empty[i]
+		}
 	}
 	return found, nil
+}
+
+// askedTogether bounds the locks of one statement.
+const askedTogether = 100
+
+func tableNames(names []migration.TableName) string {
+	if len(names) == 1 {
+		return names[0].String()
+	}
+	return fmt.Sprintf("%s and %d other tables", names[0], len(names)-1)
 }
 
 func strictTables(ctx context.Context, target *pgx.Conn, names []migration.TableName, keys map[migration.TableName][]string) (map[migration.TableName]bool, error) {

@@ -23,7 +23,7 @@ func CopyUnderFence(ctx context.Context, config Config, source, target *pgx.Conn
 	if err := w.fresh(ctx, table); err != nil {
 		return 0, err
 	}
-	if err := w.unchanged(ctx, source, table); err != nil {
+	if err := w.unchanged(ctx, source, tables{table}); err != nil {
 		return 0, err
 	}
 	var rows int64

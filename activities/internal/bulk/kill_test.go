@@ -76,6 +76,8 @@ type built struct{}
 func (built) Key(context.Context, uint32) error     { return nil }
 func (built) Indexes(context.Context, uint32) error { return nil }
 
+func (built) Together(context.Context, []uint32) (bool, error) { return true, nil }
+
 func TestKilledCopyUnderOneSnapshotIsOfOneMoment(t *testing.T) {
 	t.Parallel()
 	b := newHeldBench(t, pgtest.Shared(t), accounts)

@@ -13,10 +13,10 @@ import (
 // giveWayMax is how often a chunk gives way: an application that locks its table all the time must not stop the copy.
 const giveWayMax = 5
 
-// readWaiter asks for somebody who needs the table for itself.
+// readWaiter asks for somebody who needs one of the tables for itself.
 const readWaiter = `
 select exists (
-    select from pg_locks where locktype = 'relation' and relation = $1 and mode = 'AccessExclusiveLock' and not granted
+    select from pg_locks where locktype = 'relation' and relation = any ($1) and mode = 'AccessExclusiveLock' and not granted
         and database = (select oid from pg_database where datname = current_database()))`
 
 // lookOut ends the reading of a chunk that keeps others on the source waiting, or that takes too long. It opens a session
@@ -47,7 +47,7 @@ func (w *worker) lookOut(ctx context.Context) {
 			conn, err = w.config.Source.Connect(ctx, w.lane.Session())
 		}
 		if err == nil {
-			err = conn.QueryRow(ctx, readWaiter, r.chunk.RelID).Scan(&waiting)
+			err = conn.QueryRow(ctx, readWaiter, r.relids).Scan(&waiting)
 		}
 		if err != nil && ctx.Err() == nil { // the copy goes on without: it has a session
 			w.config.Log.Debug("looking for who waits failed", zap.Error(err))

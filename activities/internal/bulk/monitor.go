@@ -11,7 +11,12 @@ import (
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
-const reportEvery = 2 * time.Second
+const (
+	reportEvery = 2 * time.Second
+	// countShare is how many times as long as a count of all chunks took it holds: with very many of them a lane that counts
+	// every time would have the target do little else.
+	countShare = 50
+)
 
 // monitor reports how far all lanes are and renews the lease, in a session of its own because the worker's are busy. A
 // target that does not answer it ends the attempt. It returns when ctx ends.
@@ -22,6 +27,8 @@ func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error
 	}
 	defer pg.Close(conn)
 	book := ledger.Ledger{ID: w.lane.ID, Conn: conn}
+	var counted ledger.CopyProgress
+	var due time.Time
 	for err == nil {
 		if err = book.Renew(ctx, w.lane.Run); err != nil {
 			err = w.config.Target.Fault("renew the lease on", string(w.lane.ID), err)
@@ -30,11 +37,15 @@ func (w *worker) monitor(ctx context.Context, report func(migration.Beat)) error
 		if err = w.abandonLost(ctx, book); err != nil {
 			break
 		}
-		var beat migration.Beat
-		if beat, err = w.beat(ctx, book); err == nil {
-			report(beat)
-			err = sleep(ctx, reportEvery)
+		if began := time.Now(); !began.Before(due) {
+			if counted, err = book.CopyProgress(ctx); err != nil {
+				err = w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
+				break
+			}
+			due = time.Now().Add(countShare * time.Since(began))
 		}
+		report(w.beat(counted))
+		err = sleep(ctx, reportEvery)
 	}
 	return ended(ctx, err)
 }
@@ -71,20 +82,16 @@ func ended(ctx context.Context, err error) error {
 	return nil
 }
 
-func (w *worker) beat(ctx context.Context, book ledger.Ledger) (migration.Beat, error) {
-	p, err := book.CopyProgress(ctx)
-	if err != nil {
-		return migration.Beat{}, w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
-	}
+func (w *worker) beat(p ledger.CopyProgress) migration.Beat {
 	inFlight := min(w.inFlight.Load(), p.BytesTotal-p.BytesDone)
 	beat := migration.Beat{
 		At: time.Now(), Message: fmt.Sprintf("%d of %d chunks copied", p.ChunksDone, p.Chunks),
 		Done: p.ChunksDone, Total: p.Chunks, Rows: p.Rows, RowsTotal: p.RowsTotal,
 		Bytes: p.BytesDone + inFlight, BytesTotal: p.BytesTotal, Tables: &p.Tables,
-		Lane: w.lane.Name, InFlight: inFlight, SnapshotsLost: p.SnapshotsLost,
+		Lane: w.lane.Name, InFlight: inFlight, SnapshotsLost: p.SnapshotsLost, Counted: p.Counted,
 	}
 	if p.FailedAt != nil {
 		beat.Fault = migration.NewFault(migration.FaultOther, "copy", "", errors.New(p.Error), "")
 	}
-	return beat, nil
+	return beat
 }

@@ -228,7 +228,7 @@ func TestHundredThousandChunksAreClaimedAsFastAsTen(t *testing.T) {
 	require.NoError(t, err)
 	began := time.Now()
 	for range 20 {
-		_, found, err := ledger.ClaimChunk(t.Context(), tx, lane)
+		_, found, err := ledger.ClaimChunk(t.Context(), tx, lane, 0)
 		require.NoError(t, err)
 		require.True(t, found)
 	}

@@ -3,7 +3,6 @@ package bulk
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
@@ -198,13 +197,14 @@ func (c Config) streamed(ctx context.Context, source *pgx.Conn, publications []s
 	if err != nil {
 		return nil, c.Source.Fault("read publications", "", err)
 	}
-	members, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
-	if err != nil {
+	members := map[uint32]bool{}
+	var oid uint32
+	if _, err := pgx.ForEachRow(rows, []any{&oid}, func() error { members[oid] = true; return nil }); err != nil {
 		return nil, c.Source.Fault("read publications", "", err)
 	}
 	kept := make([]mapping.Table, 0, len(tables))
 	for _, t := range tables {
-		if t.Kind == "r" && !t.Unlogged && !slices.Contains(members, t.OID) {
+		if t.Kind == "r" && !t.Unlogged && !members[t.OID] {
 			c.Log.Warn("left out a table that was made after the publications", zap.String(migration.KeyTable, t.Name.String()))
 			continue
 		}

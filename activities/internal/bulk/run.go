@@ -2,9 +2,7 @@ package bulk
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +10,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/pgdts/pgdts/activities/internal/failpoint"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -23,18 +20,29 @@ type Copied struct {
 	Chunks int64
 	Rows   int64
 	Bytes  int64 // of the COPY streams
+	Left   bool  // the lane made room for others, and something is unfinished
 }
 
-// idle is how long a lane without work waits before it looks again.
-const idle = 200 * time.Millisecond
+// idleLeast and idleMost are how long a lane without work waits before it looks again: a tenth of what it has waited already, so
+// that nobody waits long for it, and one that waits for hours while others build indexes costs the target little. A look that
+// takes long is waited for as much longer.
+const (
+	idleLeast = 200 * time.Millisecond
+	idleMost  = 2 * time.Second
+	idleShare = 10
+)
 
-// lookEvery is how often a lane that copies looks for tables that others have left to be completed or finished.
-const lookEvery = time.Second
+// lookEvery is how often a lane that copies looks for tables that others have left to be completed or finished, and for chunks
+// that were due before the ones it is at: more seldom where a look takes more than a hundredth of the time.
+const (
+	lookEvery = time.Second
+	lookShare = 100
+)
 
 // Run copies chunks and finishes tables until every table of the migration is finished, also those of lanes that have
 // died. A statement that fails is recorded at its chunk or table and tried again, while others go on, until
 // spec.Retry.Other has passed since its first failure. Any other fault ends Run; a later attempt goes on where it was.
-// report is called by one goroutine at a time, every few seconds.
+// report is called by one goroutine at a time, every few seconds. A lane without work for longer than Config.Patience leaves.
 func Run(ctx context.Context, config Config, lane ledger.Lane, finisher Finisher, report func(migration.Beat)) (Copied, error) {
 	w := &worker{config: config.withDefaults(), lane: lane, finisher: finisher}
 	defer w.close()
@@ -68,11 +76,15 @@ type worker struct {
 	source, target *pgx.Conn
 	aside          *pgx.Conn // on the source, once it was needed
 	main           ledger.Migration
-	tables         map[uint32]ledger.Table
+	tables         map[uint32]ledger.Table // that were worked on lately, and those that are
 
 	done     Copied
 	last     bool         // the chunk copied last may have been its table's last
-	looked   time.Time    // for tables to complete and to finish
+	lookDue  time.Time    // when to look for tables to finish
+	wholeDue time.Time    // when to look for tables to complete
+	at       int64        // where in the order of claiming this lane is
+	backDue  time.Time    // when to look for what is before that
+	idle     time.Time    // since when there is nothing to do
 	inFlight atomic.Int64 // bytes of the chunk being copied
 	reading  atomic.Pointer[reading]
 	anyHeld  bool // some tables have a snapshot of their own
@@ -92,7 +104,7 @@ func (w *worker) close() {
 	pg.Close(w.target)
 }
 
-// open connects, ends what an earlier attempt left on the source, and reads the plan.
+// open connects, and ends what an earlier attempt left on the source.
 func (w *worker) open(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
@@ -100,16 +112,12 @@ func (w *worker) open(ctx context.Context) error {
 	if err := w.lane.TerminateEarlier(ctx, w.source); err != nil {
 		return w.config.Source.Fault("end earlier sessions", "", err)
 	}
-	tables, err := ledger.Ledger{ID: w.lane.ID, Conn: w.target}.Tables(ctx)
-	if err != nil {
+	var err error
+	if w.anyHeld, err = w.book().AnyHeld(ctx); err != nil {
 		return w.config.Target.Fault("read tables of", string(w.lane.ID), err)
 	}
 	w.tables, w.holds, w.whole = map[uint32]ledger.Table{}, map[uint32]*tableHold{}, map[chunkID]bool{}
 	w.known = map[uint32]string{}
-	for _, t := range tables {
-		w.tables[t.OID] = t
-		w.anyHeld = w.anyHeld || t.Held
-	}
 	return nil
 }
 
@@ -119,6 +127,7 @@ func (w *worker) connect(ctx context.Context) (err error) {
 		if w.target, err = w.config.Target.Connect(ctx, w.lane.Session()); err != nil {
 			return err
 		}
+		pg.MayStall(w.target) // the monitor notices
 		// Claims and notes may be lost with the target: they would be made again. What must not asks for more by itself.
 		if _, err := w.target.Exec(ctx, "set synchronous_commit = off"); err != nil {
 			return w.config.Target.Fault("set up session", "", err)
@@ -151,6 +160,7 @@ func (w *worker) connect(ctx context.Context) (err error) {
 // work goes on until all tables are finished. A lane without work waits: it is there to take over what another leaves.
 func (w *worker) work(ctx context.Context) error {
 	for {
+		began := time.Now()
 		if err := w.connect(ctx); err != nil {
 			return err
 		}
@@ -159,19 +169,35 @@ func (w *worker) work(ctx context.Context) error {
 			return err
 		}
 		if worked {
+			w.idle = time.Time{}
 			continue
 		}
 		left, err := w.book().Unfinished(ctx)
 		if err != nil {
 			return w.config.Target.Fault("read ledger of", string(w.lane.ID), err)
 		}
-		if left == 0 {
+		if !left {
 			return nil
 		}
-		if err := sleep(ctx, idle); err != nil {
+		if w.idle.IsZero() {
+			w.idle = time.Now()
+		}
+		if w.mayLeave() {
+			w.done.Left = true
+			return nil
+		}
+		pause := max(idleLeast, min(idleMost, time.Since(w.idle)/idleShare), idleShare*time.Since(began))
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
+}
+
+// mayLeave reports whether this lane should make room: what is unfinished may be claimed by one that is dead or frozen, and the
+// attempt that takes over from that one may be waiting for the room that this one idles in.
+func (w *worker) mayLeave() bool {
+	patience := w.config.Patience
+	return patience > 0 && time.Since(w.idle) > patience && len(w.holds) == 0 && w.waiting.IsZero()
 }
 
 // step does one piece of work, if there is any. Tables are finished while others are copied, but not by so many lanes
@@ -185,7 +211,7 @@ func (w *worker) step(ctx context.Context) (bool, error) {
 		worked, err = w.nextChunk(ctx)
 	}
 	if !worked && err == nil {
-		worked, err = w.finishTable(ctx, math.MaxInt32)
+		worked, err = w.finishTable(ctx, w.config.builders(false))
 	}
 	if !worked && err == nil {
 		worked, err = w.complete(ctx, 0)
@@ -193,87 +219,7 @@ func (w *worker) step(ctx context.Context) (bool, error) {
 	return worked, err
 }
 
-// finishDue finishes a table that this lane has completed, and looks now and then for what others have left.
-func (w *worker) finishDue(ctx context.Context) (bool, error) {
-	switch {
-	case w.last:
-	case time.Since(w.looked) < lookEvery:
-		return false, nil
-	default:
-		w.looked = time.Now()
-		if _, err := w.complete(ctx, 0); err != nil {
-			return false, err
-		}
-	}
-	worked, err := w.finishTable(ctx, w.config.builders())
-	w.last = worked // there may be another
-	return worked, err
-}
-
 func (w *worker) book() ledger.Ledger { return ledger.Ledger{ID: w.lane.ID, Conn: w.target} }
-
-// nextChunk copies a chunk that is due. The attempt is counted before it begins, so that one that kills the process
-// counts too.
-func (w *worker) nextChunk(ctx context.Context) (bool, error) {
-	if there, err := w.snapshotHeld(ctx); err != nil || !there {
-		return false, err
-	}
-	var c ledger.Chunk
-	var found bool
-	err := w.write(ctx, func(tx pgx.Tx) (err error) {
-		c, found, err = ledger.ClaimChunk(ctx, tx, w.lane)
-		return err
-	})
-	if err != nil || !found {
-		return false, w.config.Target.Fault("claim a chunk", "", err)
-	}
-	if w.tables[c.RelID].Held {
-		if err := w.holdToo(ctx, c.Hold); err != nil {
-			return true, err
-		}
-	}
-	if parts := w.tooLarge(c); parts > 1 {
-		return true, w.split(ctx, c, parts)
-	}
-	err = w.copyChunk(ctx, c)
-	var lost *lostNames
-	switch {
-	case errors.Is(err, errTaken), errors.Is(err, ledger.ErrEpoch):
-		return true, nil
-	case errors.As(err, &lost):
-		return true, w.loseNames(ctx, c.Hold, lost.names)
-	case errors.Is(err, errGaveWay):
-		w.config.Log.Info("copy gave way to a statement that needs the table for itself", zap.String(migration.KeyTable, w.tables[c.RelID].Name.String()))
-		return true, w.putOff(ctx, c)
-	case errors.Is(err, errTooLong):
-		return true, w.split(ctx, c, splitParts)
-	case errors.Is(err, errRewritten) && w.tables[c.RelID].Held:
-		return true, w.loseNames(ctx, c.Hold, c.Hold.Names)
-	case errors.Is(err, errRewritten):
-		if err := w.giveUpEpoch(ctx); err != nil {
-			return true, err
-		}
-		fallthrough
-	case err != nil:
-		return true, w.endure(ctx, err, func(tx pgx.Tx, message string) (time.Duration, error) {
-			return ledger.FailChunk(ctx, tx, w.lane.ID, c, message)
-		})
-	}
-	if w.last {
-		_, err = w.complete(ctx, c.RelID)
-	}
-	return true, err
-}
-
-// putOff lets those pass who wait for the table.
-func (w *worker) putOff(ctx context.Context, c ledger.Chunk) error {
-	if err := w.connect(ctx); err != nil {
-		return err
-	}
-	return w.config.Target.Fault("put off a chunk", "", w.write(ctx, func(tx pgx.Tx) error {
-		return ledger.PutOff(ctx, tx, w.lane.ID, c, w.config.GiveWayAfter)
-	}))
-}
 
 // snapshotHeld reports whether chunks can be copied: where all tables are copied under one snapshot, while its holder
 // lives. It waits for another holder for a while only, since the one who starts it may be waiting for us.
@@ -314,60 +260,6 @@ func (w *worker) giveUpEpoch(ctx context.Context) error {
 	return w.config.Target.Fault("give up the snapshot of", string(w.lane.ID), w.write(ctx, func(tx pgx.Tx) error {
 		return w.lane.GiveUpEpoch(ctx, tx, w.main.SnapshotEpoch)
 	}))
-}
-
-// complete notes which tables have no undone chunk left.
-func (w *worker) complete(ctx context.Context, relid uint32) (bool, error) {
-	var n int
-	err := w.write(ctx, func(tx pgx.Tx) (err error) {
-		n, err = ledger.Complete(ctx, tx, w.lane.ID, relid)
-		return err
-	})
-	return n > 0, w.config.Target.Fault("complete tables of", string(w.lane.ID), err)
-}
-
-// finishTable builds key and plain indexes of a copied table.
-func (w *worker) finishTable(ctx context.Context, others int) (bool, error) {
-	var relid uint32
-	var found bool
-	err := w.write(ctx, func(tx pgx.Tx) (err error) {
-		relid, found, err = ledger.ClaimTable(ctx, tx, w.lane, others)
-		return err
-	})
-	if err != nil || !found {
-		return false, w.config.Target.Fault("claim a table", "", err)
-	}
-	t := w.tables[relid]
-	err = w.finish(ctx, t)
-	if errors.Is(err, ledger.ErrEpoch) {
-		return true, nil
-	}
-	if err != nil {
-		err = named(w.config.Target.Fault("finish", t.Name.String(), err), t.Name.String())
-		return true, w.endure(ctx, err, func(tx pgx.Tx, message string) (time.Duration, error) {
-			return ledger.FailTable(ctx, tx, w.lane, relid, message)
-		})
-	}
-	w.config.Log.Info("table finished", zap.String(migration.KeyTable, t.Name.String()))
-	return true, nil
-}
-
-func (w *worker) finish(ctx context.Context, t ledger.Table) error {
-	if err := failpoint.Hit(failpoint.TableIndex); err != nil {
-		return err
-	}
-	if err := w.finisher.Key(ctx, t.OID); err != nil {
-		return err
-	}
-	if t.Mode != migration.ModeRoot {
-		if _, err := w.target.Exec(ctx, "analyze "+t.Target.SQL()); err != nil {
-			return err
-		}
-	}
-	if err := w.finisher.Indexes(ctx, t.OID); err != nil {
-		return err
-	}
-	return w.write(ctx, func(tx pgx.Tx) error { return ledger.FinishTable(ctx, tx, w.lane, t.OID, !w.held()) })
 }
 
 // endure records a failure that may pass by itself, so that everything else goes on; other faults it gives back. When

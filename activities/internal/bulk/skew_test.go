@@ -79,7 +79,12 @@ func TestProgressOfSkewedTablesIsHonest(t *testing.T) {
 	}
 
 	inFlight, done, judged := map[string]int64{}, int64(0), 0
+	var counted time.Time
 	for _, beat := range beats {
+		if beat.Counted.Before(counted) {
+			continue // another lane has counted since
+		}
+		counted = beat.Counted
 		require.NotEmpty(t, beat.Lane)
 		require.Zero(t, beat.SnapshotsLost)
 		require.LessOrEqual(t, beat.Bytes, beat.BytesTotal)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,9 +46,29 @@ func (w *worker) sharedBy(c ledger.Chunk) *shared {
 // that could mend the differences between several.
 func (w *worker) held() bool { return !w.config.Spec.Has(migration.TypeIncremental) }
 
-// read runs work in a transaction of the source under which the table is what was planned, and returns its position.
+// tables are read in one transaction of the source.
+type tables []ledger.Table
+
+// String names them for messages.
+func (t tables) String() string {
+	names := make([]migration.TableName, len(t))
+	for i := range t {
+		names[i] = t[i].Name
+	}
+	return tableNames(names)
+}
+
+func (t tables) oids() []uint32 {
+	oids := make([]uint32, len(t))
+	for i := range t {
+		oids[i] = t[i].OID
+	}
+	return oids
+}
+
+// read runs work in a transaction of the source under which the tables are what was planned, and returns its position.
 // When it returns without error every invariant on the source's side held until work had read its last row.
-func (w *worker) read(ctx context.Context, t ledger.Table, under *shared, work func() error) (position, error) {
+func (w *worker) read(ctx context.Context, t tables, under *shared, work func() error) (position, error) {
 	tx, at, err := w.snapshot(ctx, t, under)
 	if err != nil {
 		return at, err
@@ -61,12 +83,12 @@ func (w *worker) read(ctx context.Context, t ledger.Table, under *shared, work f
 	if err := w.flushed(ctx, at.lsn); err != nil {
 		return at, err
 	}
-	return at, w.config.Source.Fault("end reading", t.Name.String(), tx.Commit(ctx))
+	return at, w.config.Source.Fault("end reading", t.String(), tx.Commit(ctx))
 }
 
-// snapshot begins a transaction that holds the table's lock and a snapshot which sees all that the slot's did.
-func (w *worker) snapshot(ctx context.Context, t ledger.Table, under *shared) (tx pgx.Tx, at position, err error) {
-	at, err = w.including(ctx, t, func() (func(), position, error) {
+// snapshot begins a transaction that holds the tables' locks and a snapshot which sees all that the slot's did.
+func (w *worker) snapshot(ctx context.Context, t tables, under *shared) (tx pgx.Tx, at position, err error) {
+	at, err = w.including(ctx, t.String(), func() (func(), position, error) {
 		var at position
 		var err error
 		tx, at, err = w.begin(ctx, t, under)
@@ -77,7 +99,7 @@ func (w *worker) snapshot(ctx context.Context, t ledger.Table, under *shared) (t
 
 // including repeats begin until its snapshot sees all that the slot's did: the source may still call such a transaction
 // running (it waits for a synchronous standby).
-func (w *worker) including(ctx context.Context, t ledger.Table, begin func() (func(), position, error)) (position, error) {
+func (w *worker) including(ctx context.Context, object string, begin func() (func(), position, error)) (position, error) {
 	deadline := time.Now().Add(w.config.GuardMax)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		undo, at, err := begin()
@@ -85,9 +107,9 @@ func (w *worker) including(ctx context.Context, t ledger.Table, begin func() (fu
 			return at, err
 		}
 		undo()
-		w.config.Log.Debug("snapshot lacked a transaction of the slot's, tried again", zap.String(migration.KeyTable, t.Name.String()))
+		w.config.Log.Debug("snapshot lacked a transaction of the slot's, tried again", zap.String(migration.KeyTable, object))
 		if time.Now().After(deadline) {
-			return at, migration.NewFault(migration.FaultOther, "read", t.Name.String(),
+			return at, migration.NewFault(migration.FaultOther, "read", object,
 				errors.New("a transaction that committed before the slot began still looks unfinished on the source"),
 				"look for commits that wait for a synchronous standby: select * from pg_stat_activity where wait_event = 'SyncRep'")
 		}
@@ -102,23 +124,34 @@ select txid_current_snapshot()::text, pg_is_in_recovery(),
        case when pg_is_in_recovery() then '0/0' else pg_current_wal_insert_lsn()::text end,
        case when pg_is_in_recovery() then '' else pg_walfile_name(pg_current_wal_insert_lsn()) end`
 
-func (w *worker) begin(ctx context.Context, t ledger.Table, under *shared) (pgx.Tx, position, error) {
+// togetherLockTimeout keeps several locks from being waited for while others are held: whoever wants those too, in another
+// order, would be the victim of a deadlock.
+const togetherLockTimeout = 200 * time.Millisecond
+
+func (w *worker) begin(ctx context.Context, t tables, under *shared) (pgx.Tx, position, error) {
 	var at position
 	tx, err := w.join(ctx, t, under)
 	if err != nil {
 		return nil, at, err
 	}
+	timeout, names := w.config.LockTimeout, make([]string, len(t))
+	for i := range t {
+		names[i] = "only " + t[i].Name.SQL()
+	}
+	if len(t) > 1 {
+		timeout = min(timeout, togetherLockTimeout)
+	}
 	// LOCK takes no snapshot: the first query after it does.
-	_, err = tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d; lock table only %s in access share mode",
-		w.config.LockTimeout.Milliseconds(), t.Name.SQL()), pgx.QueryExecModeSimpleProtocol)
+	_, err = tx.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d; lock table %s in access share mode",
+		timeout.Milliseconds(), strings.Join(names, ", ")), pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		rollback(tx)
 		if state := pg.SQLState(err); state == "42P01" || state == "3F000" || state == "42809" {
-			return nil, at, drifted(t, "it is gone or is no table any more")
+			return nil, at, drifted(t.String(), "it is gone or is no table any more")
 		}
-		return nil, at, w.config.Source.Fault("lock", t.Name.String(), err)
+		return nil, at, w.config.Source.Fault("lock", t.String(), err)
 	}
-	at, err = w.look(ctx, tx, t, at)
+	at, err = w.look(ctx, tx, t.String(), at)
 	if err == nil && under != nil && at.snapshot.String() != under.snapshot {
 		// After a restart of the server a name may come again.
 		err = w.notJoined(under, under.names)
@@ -131,12 +164,12 @@ func (w *worker) begin(ctx context.Context, t ledger.Table, under *shared) (pgx.
 }
 
 // join begins a transaction, and makes a shared snapshot its own. That it is gone is no failure of what was to be read.
-func (w *worker) join(ctx context.Context, t ledger.Table, under *shared) (pgx.Tx, error) {
+func (w *worker) join(ctx context.Context, t tables, under *shared) (pgx.Tx, error) {
 	var gone []string
 	for {
 		tx, err := w.source.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		if err != nil {
-			return nil, w.config.Source.Fault("begin reading", t.Name.String(), err)
+			return nil, w.config.Source.Fault("begin reading", t.String(), err)
 		}
 		if under == nil {
 			return tx, nil
@@ -169,15 +202,15 @@ type querier interface {
 }
 
 // look reads snapshot and position in one statement, and refuses a server that is not the one the slot is on.
-func (w *worker) look(ctx context.Context, tx querier, t ledger.Table, at position) (position, error) {
+func (w *worker) look(ctx context.Context, tx querier, object string, at position) (position, error) {
 	var snapshot, lsn, walFile string
 	var recovering bool
 	err := tx.QueryRow(ctx, lockAndLook).Scan(&snapshot, &recovering, &lsn, &walFile)
 	if err != nil {
-		return at, w.config.Source.Fault("take snapshot for", t.Name.String(), err)
+		return at, w.config.Source.Fault("take snapshot for", object, err)
 	}
 	if recovering {
-		return at, wrongServer(t.Name.String(), "the server is in recovery: it is a standby, whose snapshots do not list what runs")
+		return at, wrongServer(object, "the server is in recovery: it is a standby, whose snapshots do not list what runs")
 	}
 	if at.snapshot, err = migration.ParseSnapshot(snapshot); err != nil {
 		return at, err
@@ -214,10 +247,16 @@ func wrongServer(object, what string) error {
 		"let the source's address lead to the primary that the migration began with, or start anew with: pgdts run --again")
 }
 
-// same compares the table with what was planned, under the lock that keeps it from changing. Under a held snapshot, which
-// is older than the lock, the catalog must be asked by a session that sees the present, and the table's file must be the
+// readRewritten asks under a snapshot that is older than the locks.
+const readRewritten = `
+select exists (
+    select from unnest($1::oid[]) o (oid)
+    where not exists (select from pg_class c where c.oid = o.oid and c.relfilenode = pg_relation_filenode(c.oid)))`
+
+// same compares tables with what was planned, under the locks that keep them from changing. Under a held snapshot, which
+// is older than the locks, the catalog must be asked by a session that sees the present, and a table's file must be the
 // one that the snapshot knows: of a table that was truncated or rewritten since, it shows no row at all.
-func (w *worker) same(ctx context.Context, t ledger.Table, held bool) error {
+func (w *worker) same(ctx context.Context, t tables, held bool) error {
 	if !held {
 		return w.unchanged(ctx, w.source, t)
 	}
@@ -227,13 +266,12 @@ func (w *worker) same(ctx context.Context, t ledger.Table, held bool) error {
 	if err := w.unchanged(ctx, w.aside, t); err != nil {
 		return err
 	}
-	var same bool
-	err := w.source.QueryRow(ctx, "select relfilenode = pg_relation_filenode(oid) from pg_class where oid = $1", t.OID).Scan(&same)
-	switch {
-	case err != nil && !errors.Is(err, pgx.ErrNoRows):
-		return w.config.Source.Fault("look at", t.Name.String(), err)
-	case err != nil || !same:
-		return migration.NewFault(migration.FaultOther, "read", t.Name.String(), errRewritten,
+	var rewritten bool
+	if err := w.source.QueryRow(ctx, readRewritten, t.oids()).Scan(&rewritten); err != nil {
+		return w.config.Source.Fault("look at", t.String(), err)
+	}
+	if rewritten {
+		return migration.NewFault(migration.FaultOther, "read", t.String(), errRewritten,
 			"the copy begins again under another snapshot; keep TRUNCATE, VACUUM FULL and rewriting ALTER TABLE from the source until it is done")
 	}
 	return nil
@@ -241,45 +279,57 @@ func (w *worker) same(ctx context.Context, t ledger.Table, held bool) error {
 
 var errRewritten = errors.New("the table was made, truncated or rewritten after the snapshot of the copy was taken")
 
-// readVersions changes with everything that the catalog says of the table by itself, and costs little.
+// readVersions changes with everything that the catalog says of a table by itself, and costs little.
 const readVersions = `
-select concat_ws(' ', n.nspname, n.xmin, c.xmin, c.ctid,
+select c.oid, concat_ws(' ', n.nspname, n.xmin, c.xmin, c.ctid,
        (select string_agg(a.xmin || ' ' || a.ctid, ',' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0),
        (select string_agg(i.xmin || ' ' || i.ctid, ',' order by i.indexrelid) from pg_index i where i.indrelid = c.oid))
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1`
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = any ($1)`
 
-// unchanged compares the table with what was planned. What was looked at in full is looked at again when a row of the
-// catalog has changed.
-func (w *worker) unchanged(ctx context.Context, conn *pgx.Conn, t ledger.Table) error {
-	var versions string
-	err := conn.QueryRow(ctx, readVersions, t.OID).Scan(&versions)
-	if err == nil && versions == w.known[t.OID] {
-		return nil
+// unchanged compares tables with what was planned. What was looked at in full is looked at again when a row of the catalog
+// has changed.
+func (w *worker) unchanged(ctx context.Context, conn *pgx.Conn, t tables) error {
+	versions := map[uint32]string{}
+	rows, err := conn.Query(ctx, readVersions, t.oids())
+	if err == nil {
+		var oid uint32
+		var version string
+		_, err = pgx.ForEachRow(rows, []any{&oid, &version}, func() error {
+			versions[oid] = version
+			return nil
+		})
 	}
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return w.config.Source.Fault("look at", t.Name.String(), err)
-	}
-	now, err := catalog.CurrentFingerprint(ctx, conn, t.OID)
 	if err != nil {
-		return w.config.Source.Fault("look at", t.Name.String(), err)
+		return w.config.Source.Fault("look at", t.String(), err)
 	}
-	if now != t.Fingerprint() {
-		return drifted(t, "its columns, key, name or replica identity have changed")
+	unknown := slices.DeleteFunc(slices.Clone(t), func(one ledger.Table) bool {
+		version, there := versions[one.OID]
+		return there && version == w.known[one.OID]
+	})
+	now, err := catalog.CurrentFingerprints(ctx, conn, unknown.oids())
+	if err != nil {
+		return w.config.Source.Fault("look at", t.String(), err)
 	}
-	if w.known != nil {
-		w.known[t.OID] = versions
+	for _, one := range unknown {
+		if now[one.OID] != one.Fingerprint() {
+			return drifted(one.Name.String(), "its columns, key, name or replica identity have changed")
+		}
+		if w.known != nil {
+			w.known[one.OID] = versions[one.OID]
+		}
 	}
 	return nil
 }
 
-func drifted(t ledger.Table, what string) error {
-	return migration.NewFault(migration.FaultDrift, "read", t.Name.String(),
+func drifted(object, what string) error {
+	return migration.NewFault(migration.FaultDrift, "read", object,
 		errors.New("the table is not what was planned: "+what),
 		"undo the change on the source and type: pgdts resume; or start anew with: pgdts run --again")
 }
 
 const (
 	flushWait = 20 * time.Millisecond
+	// flushPoll is how often is asked, in the end; the first times are closer together, because small chunks wait for nothing else.
 	flushPoll = 5 * time.Millisecond
 )
 
@@ -287,7 +337,7 @@ const (
 // flushes all the time; on an idle one, or with asynchronous commits, nobody might for long, so another session does.
 func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
 	begun, nudged := time.Now(), false
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, flushPoll) {
 		var done bool
 		var walFile string
 		err := w.source.QueryRow(ctx, "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn, pg_walfile_name(pg_current_wal_insert_lsn())",
@@ -305,7 +355,7 @@ func (w *worker) flushed(ctx context.Context, lsn migration.LSN) error {
 			}
 			nudged = true
 		}
-		if err := sleep(ctx, flushPoll); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

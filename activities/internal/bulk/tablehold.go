@@ -34,11 +34,14 @@ func (w *worker) holdNext(ctx context.Context) (bool, error) {
 	var relid uint32
 	var found bool
 	err := w.write(ctx, func(tx pgx.Tx) (err error) {
-		relid, found, err = ledger.ClaimHold(ctx, tx, w.lane)
+		relid, found, err = ledger.ClaimHold(ctx, tx, w.lane, w.from())
 		return err
 	})
 	if err != nil || !found {
 		return false, w.config.Target.Fault("claim a table to hold", "", err)
+	}
+	if err := w.learn(ctx, relid); err != nil {
+		return false, err
 	}
 	t := w.tables[relid]
 	err = w.holdTable(ctx, t)
@@ -82,11 +85,11 @@ func (w *worker) exportOwn(ctx context.Context, t ledger.Table, epoch int) (name
 	if err != nil {
 		return "", "", err
 	}
-	at, err := w.including(ctx, t, func() (rollback func(), at position, err error) {
+	at, err := w.including(ctx, t.Name.String(), func() (rollback func(), at position, err error) {
 		if _, err := conn.Exec(ctx, "begin isolation level repeatable read read only"); err != nil {
 			return nil, at, w.config.Source.Fault("begin reading", t.Name.String(), err)
 		}
-		at, err = w.look(ctx, conn, t, at)
+		at, err = w.look(ctx, conn, t.Name.String(), at)
 		return func() { _, _ = conn.Exec(ctx, "rollback") }, at, err
 	})
 	if err == nil {

@@ -20,15 +20,19 @@ func TestCopyBetweenVersions(t *testing.T) {
 			b := newBenchOn(t, source, target, `
 create type mood as enum ('sad', 'ok');
 create table keyed (a int, b text, n numeric, f float8, m mood, at timestamptz, d bytea, arr int[], primary key (b, a));
-create table keyless (a int, r int4range, x text)`)
+create table keyless (a int, r int4range, x text);
+create table few (a int primary key, at timestamptz); create table none (a int primary key); create table few_keyless (m mood)`)
 			b.source.Exec(t, `
+insert into few select g, now() from generate_series(1, 7) g; insert into few_keyless values ('ok'), (null), ('ok');
 insert into keyed select g, md5(g::text), g / 7.0, g / 7.0::float8, 'ok', now() + g * interval '1 s', decode(md5(g::text), 'hex'), array[g, null]
     from generate_series(1, 5000) g;
 insert into keyless select g % 3, int4range(g, g + 5), repeat('é', g % 50) from generate_series(1, 500) g`)
 			b.config.ChunkBytes = 64 << 10
-			require.Greater(t, b.plan().Chunks, 5)
+			require.Greater(t, b.plan().Chunks, 8)
 			b.copy(2)
 			pgtest.MustEqual(t, b.source, b.target)
+			require.NotEqual(t, "3", b.target.Query(t, "select count(distinct c.xmin::text) from dts_sync.chunk c join dts_sync.tbl using (migration, relid) where name in ('few', 'none', 'few_keyless')")[0][0],
+				"small tables go together, in one transaction of each lane at most")
 		})
 	}
 }

@@ -23,50 +23,60 @@ type Chunk struct {
 	Low, High []string
 	Bytes     int64 // estimate, heap and TOAST on the source
 	Attempts  int
+	Ord       int64     // its place in the order of claiming
+	Fresh     bool      // nobody has claimed it before
 	Hold      TableHold // Names are nil unless the table has a snapshot of its own
 }
 
-const insertTable = `
-insert into dts_sync.tbl (migration, relid, schema, name, target_schema, target_name, mode, stage, published, key, def, fingerprint,
-                          est_rows, est_bytes, writes_base, was_empty, held)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
-
-const insertChunk = `
-insert into dts_sync.chunk (migration, relid, no, ord, lo, hi, bytes_est) values ($1, $2, $3, $4, $5, $6, $7)`
+var (
+	tableInto = []string{
+		"migration", "relid", "schema", "name", "target_schema", "target_name", "mode", "stage", "published", "key", "def", "fingerprint",
+		"est_rows", "est_bytes", "writes_base", "was_empty", "held",
+	}
+	chunkInto = []string{"migration", "relid", "no", "ord", "lo", "hi", "bytes_est"}
+)
 
 // WritePlan records tables and chunks and marks the migration as planned. Chunks of the largest table are claimed first,
 // so that the copy does not end with one lane at work. The transaction is the caller's, and has called Guard.
 func WritePlan(ctx context.Context, tx pgx.Tx, id migration.ID, tables []Table, chunks []Chunk) error {
-	batch := &pgx.Batch{}
 	size, cut := map[uint32]int64{}, map[uint32]bool{}
 	for _, c := range chunks {
 		cut[c.RelID] = true
 	}
 	for _, t := range tables {
 		size[t.OID] = t.Bytes
-		rows, bytes := t.Rows, t.Bytes
-		if !cut[t.OID] { // nothing of it is copied: a root, or a migration that begins with the changes
-			rows, bytes = 0, 0
-		}
-		def, err := json.Marshal(t.Table)
-		if err != nil {
-			return err
-		}
-		key := t.Key
-		if key == nil {
-			key = []string{}
-		}
-		batch.Queue(insertTable, id, t.OID, t.Name.Schema, t.Name.Name, t.Target.Schema, t.Target.Name, t.Mode, t.Stage, t.Published,
-			key, def, t.Fingerprint(), rows, bytes, t.WriteBase, t.WasEmpty, t.Held)
+	}
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"dts_sync", "tbl"}, tableInto, pgx.CopyFromSlice(len(tables), func(i int) ([]any, error) {
+		return tableRow(id, tables[i], cut[tables[i].OID])
+	}))
+	if err != nil {
+		return err
 	}
 	ordered := slices.SortedStableFunc(slices.Values(chunks), func(a, b Chunk) int {
 		return cmp.Or(cmp.Compare(size[b.RelID], size[a.RelID]), cmp.Compare(a.RelID, b.RelID))
 	})
-	for i, c := range ordered {
-		batch.Queue(insertChunk, id, c.RelID, c.No, i, c.Low, c.High, c.Bytes)
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{"dts_sync", "chunk"}, chunkInto, pgx.CopyFromSlice(len(ordered), func(i int) ([]any, error) {
+		c := ordered[i]
+		return []any{string(id), c.RelID, int32(c.No), int64(i), c.Low, c.High, c.Bytes}, nil
+	}))
+	if err != nil {
+		return err
 	}
-	batch.Queue("update dts_sync.migration set planned = true where id = $1", id)
-	return tx.SendBatch(ctx, batch).Close()
+	_, err = tx.Exec(ctx, "update dts_sync.migration set planned = true where id = $1", id)
+	return err
+}
+
+// tableRow is what tableInto names. Of a root, or where a migration begins with the changes, nothing is copied.
+func tableRow(id migration.ID, t Table, cut bool) ([]any, error) {
+	rows, bytes := t.Rows, t.Bytes
+	if !cut {
+		rows, bytes = 0, 0
+	}
+	def, err := json.Marshal(t.Table)
+	return []any{
+		string(id), t.OID, t.Name.Schema, t.Name.Name, t.Target.Schema, t.Target.Name, string(t.Mode), string(t.Stage), t.Published,
+		append([]string{}, t.Key...), def, t.Fingerprint(), rows, bytes, t.WriteBase, t.WasEmpty, t.Held,
+	}, err
 }
 
 const narrowChunk = `
@@ -111,29 +121,31 @@ func PutOff(ctx context.Context, tx pgx.Tx, id migration.ID, c Chunk, pause time
 	return err
 }
 
-// reservation keeps two lanes from counting an attempt at the same chunk in the moment between ClaimChunk and LockChunk.
-const reservation = 2 * time.Second
-
 const claimChunk = `
-update dts_sync.chunk c set attempts = attempts + 1, token = $2, retry_at = clock_timestamp() + $3::interval
-from dts_sync.tbl t
-where (c.migration, c.relid, c.no) = (
-    select c.migration, c.relid, c.no
+with next as (
+    select c.relid, c.no, c.token is null as fresh
     from dts_sync.chunk c join dts_sync.tbl t on t.migration = c.migration and t.relid = c.relid
-    where c.migration = $1 and c.state = 'todo' and (c.retry_at is null or c.retry_at <= clock_timestamp())
+    where c.migration = $1 and c.state = 'todo' and c.ord >= $4 and (c.retry_at is null or c.retry_at <= clock_timestamp())
       and (not t.held or t.snapshot_names <> '{}')
     order by c.ord limit 1 for update of c skip locked)
-  and t.migration = c.migration and t.relid = c.relid
-returning c.relid, c.no, c.lo, c.hi, c.bytes_est, c.attempts, t.snapshot_epoch, t.snapshot_names, coalesce(t.snapshot, '')`
+update dts_sync.chunk c set attempts = attempts + 1, token = $2, retry_at = clock_timestamp() + $3::interval
+from next n, dts_sync.tbl t
+where c.migration = $1 and c.relid = n.relid and c.no = n.no and t.migration = $1 and t.relid = n.relid
+returning c.relid, c.no, c.lo, c.hi, c.bytes_est, c.attempts, c.ord, n.fresh, t.snapshot_epoch, t.snapshot_names, coalesce(t.snapshot, '')`
 
 // ClaimChunk counts an attempt at the next chunk that is due, of the largest table first. It passes over chunks that
 // somebody works on, and those whose table lacks its snapshot, and never waits. The claim binds nobody: LockChunk, in the
-// transaction that copies, does.
-func ClaimChunk(ctx context.Context, tx pgx.Tx, lane Lane) (Chunk, bool, error) {
+// transaction that copies, does. from is where in the order of claiming it looks first: what is done leaves entries in the
+// index that nobody can clean up while a transaction of the target is older, so that a claim from the beginning costs more
+// the more is done.
+func ClaimChunk(ctx context.Context, tx pgx.Tx, lane Lane, from int64) (Chunk, bool, error) {
 	var c Chunk
-	err := tx.QueryRow(ctx, claimChunk, lane.ID, lane.Token, reservation.String()).
-		Scan(&c.RelID, &c.No, &c.Low, &c.High, &c.Bytes, &c.Attempts, &c.Hold.Epoch, &c.Hold.Names, &c.Hold.Snapshot)
+	err := tx.QueryRow(ctx, claimChunk, lane.ID, lane.Token, reservation.String(), from).
+		Scan(&c.RelID, &c.No, &c.Low, &c.High, &c.Bytes, &c.Attempts, &c.Ord, &c.Fresh, &c.Hold.Epoch, &c.Hold.Names, &c.Hold.Snapshot)
 	if errors.Is(err, pgx.ErrNoRows) {
+		if from > 0 {
+			return ClaimChunk(ctx, tx, lane, 0)
+		}
 		return c, false, nil
 	}
 	c.Hold.RelID = c.RelID
@@ -174,10 +186,13 @@ const finishChunk = `
 update dts_sync.chunk set state = 'done', snap = $4, snap_lsn = $5::text::pg_lsn, rows = $6, kept = $7, bytes = $8, token = $9,
        failed_at = null, retry_at = null, error = null
 where migration = $1 and relid = $2 and no = $3 and state = 'todo'
-returning not exists (select from dts_sync.chunk o where o.migration = $1 and o.relid = $2 and o.no <> $3 and o.state = 'todo')`
+returning not exists (
+    select from (select from dts_sync.chunk o where o.migration = $1 and o.relid = $2 and o.no <> $3 and o.state = 'todo'
+                 order by o.no desc limit 1) o)`
 
 // FinishChunk marks the chunk as done, in the transaction that wrote its rows (I1), and tells whether it may have been the
-// table's last: of two that commit at once each may see the other undone. It fails by ErrEpoch when the snapshot
+// table's last: of two that commit at once each may see the other undone. It looks from the table's end, where the chunks
+// are that are claimed last: from its beginning, every chunk would be compared with all that are done. It fails by ErrEpoch when the snapshot
 // that they were read under has been given up; otherwise no snapshot is, until the transaction ends.
 func FinishChunk(ctx context.Context, tx pgx.Tx, lane Lane, c Chunk, done Copied) (last bool, err error) {
 	if done.TableEpoch > 0 {
@@ -234,7 +249,7 @@ const completeTable = `
 select t.relid, array_agg(c.snap), (array_agg(c.snap_lsn order by c.snap_lsn desc))[1]::text
 from (select relid from dts_sync.tbl t
       where migration = $1 and stage = 'planned' and mode <> 'root'%s
-        and not exists (select from dts_sync.chunk c where c.migration = $1 and c.relid = t.relid and c.state <> 'done')
+        and not exists (select from dts_sync.chunk c where c.migration = $1 and c.relid = t.relid and c.state = 'todo')
       for update skip locked) t
 join dts_sync.chunk c on c.migration = $1 and c.relid = t.relid
 group by t.relid`
@@ -322,12 +337,12 @@ where (t.migration, t.relid) = (
           select from dts_sync.lane l where l.migration = $1 and t.finisher = $4 || l.lane || '/' || l.token))
       and (t.mode <> 'root' or not exists (
           select from dts_sync.tbl o where o.migration = $1 and o.mode <> 'root' and o.stage in ('planned', 'copied')))
-      and (select count(*) from dts_sync.tbl o where o.migration = $1 and o.stage = 'copied' and o.finisher <> $2) < $3
+      and (select count(distinct o.finisher) from dts_sync.tbl o where o.migration = $1 and o.stage = 'copied' and o.finisher <> $2) < $3
     order by t.est_bytes desc, t.relid
     limit 1 for update of t skip locked)
 returning relid`
 
-// ClaimTable takes a copied table whose key and indexes are not built, unless that many others are being built already.
+// ClaimTable takes a copied table whose key and indexes are not built, unless that many other lanes are building already.
 func ClaimTable(ctx context.Context, tx pgx.Tx, lane Lane, others int) (uint32, bool, error) {
 	var relid uint32
 	err := tx.QueryRow(ctx, claimTable, lane.ID, lane.Session(), others, "pgdts/"+lane.ID.Short()+"/").Scan(&relid)
@@ -337,32 +352,40 @@ func ClaimTable(ctx context.Context, tx pgx.Tx, lane Lane, others int) (uint32, 
 	return relid, err == nil, err
 }
 
-const finishTable = `
+// Builders counts the lanes that build indexes now.
+func (l Ledger) Builders(ctx context.Context) (int, error) {
+	var n int
+	err := l.Conn.QueryRow(ctx, "select count(distinct finisher) from dts_sync.tbl where migration = $1 and stage = 'copied'", l.ID).Scan(&n)
+	return n, err
+}
+
+const finishTables = `
 update dts_sync.tbl set stage = case when mode = 'root' or not $4 then 'exact' else 'band' end,
        finisher = null, failed_at = null, retry_at = null, error = null
-where migration = $1 and relid = $2 and finisher = $3 and stage = 'copied'`
+where migration = $1 and relid = any ($2) and finisher = $3 and stage = 'copied'`
 
-// FinishTable moves a table whose key and indexes are built on to StageBand; to StageExact a root, which has no rows, and
+// FinishTables moves tables whose keys and indexes are built on to StageBand; to StageExact a root, which has no rows, and
 // where no changes follow every table. A table of one snapshot has an empty band, but it is in it until the stream has
 // passed the snapshot: only then may the applier stop asking whether the copy saw a transaction. It fails by ErrEpoch when
-// the table is to be copied again, or has been since: then somebody else may be finishing it, or has done so.
-func FinishTable(ctx context.Context, tx pgx.Tx, lane Lane, relid uint32, streamed bool) error {
+// one of them is to be copied again, or has been since: then somebody else may be finishing it, or has done so.
+func FinishTables(ctx context.Context, tx pgx.Tx, lane Lane, relids []uint32, streamed bool) error {
 	if _, err := tx.Exec(ctx, "set local synchronous_commit = on"); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, finishTable, lane.ID, relid, lane.Session(), streamed)
-	if err != nil || tag.RowsAffected() == 1 {
+	tag, err := tx.Exec(ctx, finishTables, lane.ID, relids, lane.Session(), streamed)
+	if err != nil || tag.RowsAffected() == int64(len(relids)) {
 		return err
 	}
 	var planned bool
-	err = tx.QueryRow(ctx, "select stage = 'planned' from dts_sync.tbl where migration = $1 and relid = $2", lane.ID, relid).Scan(&planned)
+	err = tx.QueryRow(ctx, "select exists (select from dts_sync.tbl where migration = $1 and relid = any ($2) and stage = 'planned')",
+		lane.ID, relids).Scan(&planned)
 	switch {
 	case err != nil:
 		return err
 	case planned || !streamed: // who was fenced was refused by Guard
 		return ErrEpoch
 	}
-	return migration.Faultf(migration.FaultFenced, "finish table", "", "another lane has taken it over")
+	return migration.Faultf(migration.FaultReplaced, "finish table", "", "another lane has taken it over")
 }
 
 const failTable = `
@@ -385,18 +408,20 @@ type CopyProgress struct {
 	SnapshotsLost         int64 // under which something may have been copied
 	Error                 string
 	FailedAt              *time.Time
+	Counted               time.Time // when, by the target's clock
 }
 
 const readCopyProgress = `
-select (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root'),
-       (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root' and stage <> 'planned'),
-       (select count(*) from dts_sync.tbl where migration = $1 and mode <> 'root' and stage = 'exact'),
-       (select coalesce(sum(est_rows), 0)::bigint from dts_sync.tbl where migration = $1),
-       count(*), count(*) filter (where state = 'done'), coalesce(sum(rows), 0)::bigint,
-       coalesce(sum(bytes_est) filter (where state = 'done'), 0)::bigint, coalesce(sum(bytes_est), 0)::bigint,
-       (select coalesce(sum(greatest(snapshot_epoch - 1, 0)), 0)::bigint from dts_sync.migration where id = $1)
-         + (select coalesce(sum(greatest(snapshot_epoch - 1, 0)), 0)::bigint from dts_sync.tbl where migration = $1)
-from dts_sync.chunk where migration = $1`
+select t.total, t.copied, t.exact, t.rows, c.total, c.done, c.rows, c.bytes_done, c.bytes,
+       t.lost + (select greatest(snapshot_epoch - 1, 0) from dts_sync.migration where id = $1), statement_timestamp()
+from (select count(*) filter (where mode <> 'root') as total,
+             count(*) filter (where mode <> 'root' and stage <> 'planned') as copied,
+             count(*) filter (where mode <> 'root' and stage = 'exact') as exact,
+             coalesce(sum(est_rows), 0)::bigint as rows, coalesce(sum(greatest(snapshot_epoch - 1, 0)), 0)::bigint as lost
+      from dts_sync.tbl where migration = $1) t,
+     (select count(*) as total, count(*) filter (where state = 'done') as done, coalesce(sum(rows), 0)::bigint as rows,
+             coalesce(sum(bytes_est) filter (where state = 'done'), 0)::bigint as bytes_done, coalesce(sum(bytes_est), 0)::bigint as bytes
+      from dts_sync.chunk where migration = $1) c`
 
 const readFailing = `
 select failed_at, error from (
@@ -411,7 +436,7 @@ func (l Ledger) CopyProgress(ctx context.Context) (CopyProgress, error) {
 	batch := &pgx.Batch{}
 	batch.Queue(readCopyProgress, l.ID).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.Tables.Total, &p.Tables.Copied, &p.Tables.Exact, &p.RowsTotal, &p.Chunks, &p.ChunksDone,
-			&p.Rows, &p.BytesDone, &p.BytesTotal, &p.SnapshotsLost)
+			&p.Rows, &p.BytesDone, &p.BytesTotal, &p.SnapshotsLost, &p.Counted)
 	})
 	batch.Queue(readFailing, l.ID).QueryRow(func(row pgx.Row) error {
 		if err := row.Scan(&p.FailedAt, &p.Error); !errors.Is(err, pgx.ErrNoRows) {
@@ -424,10 +449,10 @@ func (l Ledger) CopyProgress(ctx context.Context) (CopyProgress, error) {
 	return p, err
 }
 
-// Unfinished counts the tables before StageBand.
-func (l Ledger) Unfinished(ctx context.Context) (int, error) {
-	var n int
-	err := l.Conn.QueryRow(ctx, "select count(*) from dts_sync.tbl where migration = $1 and stage in ('planned', 'copied')",
-		l.ID).Scan(&n)
-	return n, err
+// Unfinished reports whether a table is before StageBand.
+func (l Ledger) Unfinished(ctx context.Context) (bool, error) {
+	var left bool
+	err := l.Conn.QueryRow(ctx, "select exists (select from dts_sync.tbl where migration = $1 and stage in ('planned', 'copied'))",
+		l.ID).Scan(&left)
+	return left, err
 }

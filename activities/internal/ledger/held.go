@@ -26,17 +26,18 @@ type TableHold struct {
 const claimHold = `
 update dts_sync.tbl t set holder = $2
 from (select relid from dts_sync.chunk
-      where migration = $1 and state = 'todo' and (retry_at is null or retry_at <= clock_timestamp())
+      where migration = $1 and state = 'todo' and ord >= $4 and (retry_at is null or retry_at <= clock_timestamp())
       order by ord limit 1 for update skip locked) f
 where t.migration = $1 and t.relid = f.relid and t.held and t.stage = 'planned' and t.snapshot_names = '{}'
   and (t.holder is null or t.holder = $2 or not exists (
       select from dts_sync.lane l where l.migration = $1 and t.holder = $3 || l.lane || '/' || l.token))
 returning t.relid`
 
-// ClaimHold takes the table that is next to be copied, if it lacks a snapshot and no other lane is about to take one.
-func ClaimHold(ctx context.Context, tx pgx.Tx, lane Lane) (uint32, bool, error) {
+// ClaimHold takes the table that is next to be copied, if it lacks a snapshot and no other lane is about to take one. It
+// looks at what ClaimChunk would look at.
+func ClaimHold(ctx context.Context, tx pgx.Tx, lane Lane, from int64) (uint32, bool, error) {
 	var relid uint32
-	err := tx.QueryRow(ctx, claimHold, lane.ID, lane.Session(), "pgdts/"+lane.ID.Short()+"/").Scan(&relid)
+	err := tx.QueryRow(ctx, claimHold, lane.ID, lane.Session(), "pgdts/"+lane.ID.Short()+"/", from).Scan(&relid)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, nil
 	}

@@ -98,8 +98,15 @@ func errSettled(id migration.ID) error {
 		"pgdts release "+string(id)+", then drop the tables or choose another target")
 }
 
-// Renew extends the lease; every long step calls it every few seconds. It fails as fenced when the lease was taken.
+// renewWithin bounds the wait for a target that says nothing. Nobody but the opening holds the row for long.
+const renewWithin = 20 * time.Second
+
+// Renew extends the lease; every long step calls it every few seconds. It fails as fenced when the lease was taken. By it a
+// step notices that the way to the target swallows everything: while rows are under way the kernel would send them again for
+// a quarter of an hour, and no keepalive.
 func (l Ledger) Renew(ctx context.Context, run string) error {
+	ctx, cancel := context.WithTimeout(ctx, renewWithin)
+	defer cancel()
 	tag, err := l.Conn.Exec(ctx,
 		"update dts_sync.migration set lease_until = now() + $3::interval where id = $1 and run = $2", l.ID, run, leaseTime.String())
 	if err == nil && tag.RowsAffected() == 0 {
@@ -160,8 +167,8 @@ from dts_sync.lane l join dts_sync.migration m on m.id = l.migration
 where l.migration = $1 and l.lane = $2
 for key share of m, l`
 
-// Guard must be the first statement of every transaction that writes to the target. It refuses, as fenced, when a later
-// attempt has entered the lane, when another execution has the lease, or when the target was opened (I3). The opening
+// Guard must be the first statement of every transaction that writes to the target. It refuses, as replaced, when a later
+// attempt has entered the lane, as fenced when another execution has the lease, or when the target was opened (I3). The opening
 // cannot happen until this transaction ends: it locks the main row FOR UPDATE.
 func (n Lane) Guard(ctx context.Context, tx pgx.Tx) error {
 	var newest, leased, closed bool
@@ -171,10 +178,10 @@ func (n Lane) Guard(ctx context.Context, tx pgx.Tx) error {
 		return err
 	case !closed:
 		return errOpened(n.ID)
-	case !newest:
-		return migration.Faultf(migration.FaultFenced, "write in lane", n.Name, "a later attempt has taken over")
 	case !leased:
 		return migration.Faultf(migration.FaultFenced, "write in lane", n.Name, "another execution has taken the lease")
+	case !newest:
+		return migration.Faultf(migration.FaultReplaced, "write in lane", n.Name, "a later attempt has taken over")
 	}
 	return nil
 }

@@ -83,6 +83,7 @@ where migration = $1`
 const (
 	ofSections = ` and (cardinality($2::text[]) = 0 or section = any ($2)) order by no`
 	ofTable    = ` and section = $2 and relid = $3 order by no`
+	ofTables   = ` and section = any ($2) and relid = any ($3) order by no`
 )
 
 // Objects reads the objects of some sections, or of all when none is named, in order of creation.
@@ -93,6 +94,11 @@ func (l Ledger) Objects(ctx context.Context, sections ...string) ([]Object, erro
 // ObjectsOf reads the objects of a section that belong to a table of the source.
 func (l Ledger) ObjectsOf(ctx context.Context, section string, relid uint32) ([]Object, error) {
 	return l.objects(ctx, readObjects+ofTable, section, relid)
+}
+
+// ObjectsOfTables reads the objects of some sections that belong to several tables of the source.
+func (l Ledger) ObjectsOfTables(ctx context.Context, sections []string, relids []uint32) ([]Object, error) {
+	return l.objects(ctx, readObjects+ofTables, sections, relids)
 }
 
 func (l Ledger) objects(ctx context.Context, sql string, args ...any) ([]Object, error) {
@@ -151,6 +157,18 @@ func (l Ledger) Made(ctx context.Context) (map[migration.TableName]bool, error) 
 	var name migration.TableName
 	_, err = pgx.ForEachRow(rows, []any{&name.Schema, &name.Name}, func() error { made[name] = true; return nil })
 	return made, err
+}
+
+// IndexNames lists the indexes that the schema has, by their names on the target, whatever became of them.
+func (l Ledger) IndexNames(ctx context.Context) (map[migration.TableName]bool, error) {
+	rows, err := l.Conn.Query(ctx, "select schema, name from dts_sync.object where migration = $1 and kind = 'INDEX'", l.ID)
+	if err != nil {
+		return nil, err
+	}
+	known := map[migration.TableName]bool{}
+	var name migration.TableName
+	_, err = pgx.ForEachRow(rows, []any{&name.Schema, &name.Name}, func() error { known[name] = true; return nil })
+	return known, err
 }
 
 const readObjectStatuses = `
@@ -283,7 +301,7 @@ where l.migration = $1 and l.lane = $2
 for key share of m, l`
 
 // GuardOpened is Guard for the one kind of work that is left after the opening and touches no row of the user's: it
-// refuses, as fenced, when a later attempt has entered the lane or another execution has the lease.
+// refuses, as replaced or fenced, when a later attempt has entered the lane or another execution has the lease.
 func (n Lane) GuardOpened(ctx context.Context, tx pgx.Tx) error {
 	var newest, leased bool
 	err := tx.QueryRow(ctx, guardOpened, n.ID, n.Name, n.Token, n.Run).Scan(&newest, &leased)
@@ -293,7 +311,7 @@ func (n Lane) GuardOpened(ctx context.Context, tx pgx.Tx) error {
 	case err != nil:
 		return err
 	case !newest:
-		return migration.Faultf(migration.FaultFenced, "work in lane", n.Name, "a later attempt has taken over")
+		return migration.Faultf(migration.FaultReplaced, "work in lane", n.Name, "a later attempt has taken over")
 	case !leased:
 		return migration.Faultf(migration.FaultFenced, "work in lane", n.Name, "another execution has taken the lease")
 	}

@@ -54,7 +54,7 @@ create table if not exists dts_sync.tbl (
     extra       text[] not null default '{}',   -- snapshots of rows fetched again in the band
     hi_lsn      pg_lsn,                         -- the band ends when the stream has passed this
     was_empty   boolean not null default false, -- found on the target without rows: what is in it is the copy's
-    writes_base bigint,                         -- updates+deletes counted on the source before the copy (published=insert)
+    writes_base bigint,                         -- updates+deletes counted on the source before the copy (published=insert); -1: it failed over since
     truncates   bigint not null default 0,
     truncated   pg_lsn,                         -- a person has dealt with the source's TRUNCATEs up to here (rows of others are there)
     conflicts   bigint not null default 0,      -- rows that were not as the exact regime demands
@@ -85,17 +85,20 @@ create table if not exists dts_sync.chunk (
     rows      bigint not null default 0,
     bytes     bigint not null default 0,
     kept      bigint not null default 0,        -- rows that were not written, because the target had their key (conflict: ignore)
-    attempts  int not null default 0,           -- attempts that were begun (written outside the chunk's transaction)
-    token     bigint,
+    attempts  int not null default 0,           -- attempts that were begun (written outside the chunk's transaction); one at several
+                                                -- small tables at once counts at the first of them
+    token     bigint,                           -- of the lane that claimed it last; null = nobody has
     failed_at timestamptz,                      -- start of the outage of this chunk
     retry_at  timestamptz,
     error     text,
     primary key (migration, relid, no),
     foreign key (migration, relid) references dts_sync.tbl on delete cascade
-);
+) with (fillfactor = 70);                       -- a claim changes no index where its page has room for it
 
-create index if not exists tbl_copied on dts_sync.tbl (migration, est_bytes desc, relid) where stage = 'copied';
+create index if not exists tbl_unfinished on dts_sync.tbl (migration, stage, est_bytes desc, relid) where stage in ('planned', 'copied');
+create index if not exists tbl_failing on dts_sync.tbl (migration) where failed_at is not null;
 create index if not exists chunk_todo on dts_sync.chunk (migration, ord) where state = 'todo';
+create index if not exists chunk_failing on dts_sync.chunk (migration) where failed_at is not null;
 
 create table if not exists dts_sync.progress (
     migration text primary key references dts_sync.migration on delete cascade,

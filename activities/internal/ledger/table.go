@@ -28,10 +28,15 @@ type Table struct {
 	Held      bool // several chunks, of one snapshot that lanes hold for the table alone
 }
 
-const readTables = `
+const tableColumns = `
 select def, mode, stage, published, coalesce(smin, ''), coalesce(smax, ''), extra, coalesce(hi_lsn, '0/0')::text,
        conflicts, truncates, coalesce(writes_base, 0), coalesce(verdict, ''), was_empty, held
-from dts_sync.tbl where migration = $1 order by est_bytes desc, relid`
+from dts_sync.tbl where migration = $1`
+
+const (
+	readTables   = tableColumns + ` order by est_bytes desc, relid`
+	readTablesOf = tableColumns + ` and relid = any ($2)`
+)
 
 // Tables reads all tables, largest first.
 func (l Ledger) Tables(ctx context.Context) ([]Table, error) {
@@ -40,6 +45,35 @@ func (l Ledger) Tables(ctx context.Context) ([]Table, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, scanTable)
+}
+
+// TablesOf reads some tables.
+func (l Ledger) TablesOf(ctx context.Context, relids []uint32) ([]Table, error) {
+	rows, err := l.Conn.Query(ctx, readTablesOf, l.ID, relids)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanTable)
+}
+
+// AnyHeld reports whether a table has a snapshot of its own.
+func (l Ledger) AnyHeld(ctx context.Context) (bool, error) {
+	var held bool
+	err := l.Conn.QueryRow(ctx, "select exists (select from dts_sync.tbl where migration = $1 and held)", l.ID).Scan(&held)
+	return held, err
+}
+
+// TableSizes are the bytes of the tables on the source, as the plan knew them; nothing before there is one.
+func (l Ledger) TableSizes(ctx context.Context) (map[uint32]int64, error) {
+	rows, err := l.Conn.Query(ctx, "select relid, est_bytes from dts_sync.tbl where migration = $1", l.ID)
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[uint32]int64{}
+	var relid uint32
+	var bytes int64
+	_, err = pgx.ForEachRow(rows, []any{&relid, &bytes}, func() error { sizes[relid] = bytes; return nil })
+	return sizes, err
 }
 
 func scanTable(row pgx.CollectableRow) (Table, error) {
