@@ -18,7 +18,7 @@ var ErrNoTable = errors.New("the table does not exist")
 // one round trip whatever their number. Left out are foreign and temporary tables, the system's schemas, dts_sync, and
 // what an extension creates by itself unless the extension says that it holds a user's rows. The order is by name.
 func Tables(ctx context.Context, conn *pgx.Conn) ([]Table, error) {
-	return read(ctx, conn, 0)
+	return read(ctx, conn)
 }
 
 // ReadTable reads one table by its oid; ErrNoTable when it is gone.
@@ -33,6 +33,19 @@ func ReadTable(ctx context.Context, conn *pgx.Conn, oid uint32) (Table, error) {
 	return tables[0], nil
 }
 
+// CurrentFingerprints is CurrentFingerprint for several tables, by oid. One that is gone has none.
+func CurrentFingerprints(ctx context.Context, conn *pgx.Conn, oids []uint32) (map[uint32]string, error) {
+	fingerprints := make(map[uint32]string, len(oids))
+	if len(oids) == 0 {
+		return fingerprints, nil
+	}
+	tables, err := read(ctx, conn, oids...)
+	for _, table := range tables {
+		fingerprints[table.OID] = table.Fingerprint()
+	}
+	return fingerprints, err
+}
+
 // CurrentFingerprint is the fingerprint of a table as the current transaction sees it, "" when it is gone.
 func CurrentFingerprint(ctx context.Context, conn *pgx.Conn, oid uint32) (string, error) {
 	table, err := ReadTable(ctx, conn, oid)
@@ -42,7 +55,7 @@ func CurrentFingerprint(ctx context.Context, conn *pgx.Conn, oid uint32) (string
 	return table.Fingerprint(), err
 }
 
-// chosen begins every query: the tables meant, which narrowed to the one of $1 are found by an index.
+// chosen begins every query: the tables meant, which narrowed to those of $1 are found by an index.
 const chosen = `
 with chosen as (
     select c.oid, c.relname, n.nspname, c.relkind, c.relreplident, c.relpersistence, c.relispartition, c.relrowsecurity,
@@ -150,14 +163,15 @@ select distinct on (u.leaf) u.leaf, n.nspname, c.relname
 from up u join pg_class c on c.oid = u.parent join pg_namespace n on n.oid = c.relnamespace
 order by u.leaf, u.depth desc`
 
-func read(ctx context.Context, conn *pgx.Conn, oid uint32) ([]Table, error) {
+// read reads the tables with the given oids, or all of them.
+func read(ctx context.Context, conn *pgx.Conn, oids ...uint32) ([]Table, error) {
 	version, err := pg.Version(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	narrowed, args := "", []any(nil)
-	if oid != 0 {
-		narrowed, args = "and c.oid = $1", []any{oid}
+	if len(oids) > 0 {
+		narrowed, args = "and c.oid = any ($1)", []any{oids}
 	}
 	r := reader{byOID: map[uint32]*Table{}}
 	batch := &pgx.Batch{}

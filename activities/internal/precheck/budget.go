@@ -1,27 +1,33 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"runtime"
 
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
-// Sessions beside those of the copy and of the index builds: stream, watch, status, cutover, probe, and what is about
-// to end.
-const sessionsBeside = 6
+const (
+	// sessionsBeside are those that do not grow with the lanes: stream, watch, status, cutover, probe, and what is about to end.
+	sessionsBeside = 6
+	// sessionsOfLane: on the source one reads, one looks who waits for it, one is for what the first cannot be asked; on the target
+	// one writes, one renews the lease, one builds indexes.
+	sessionsOfLane = 3
+	// indexDefault is how many indexes of one table are built at once where the definition leaves it open.
+	indexDefault = 2
+)
 
-// sessionsNeeded takes the cores of this machine where the definition leaves the choice to us.
-func sessionsNeeded(spec migration.Spec) int {
-	return sessionsBeside + chosenOr(spec.Parallel.Copy) + chosenOr(spec.Parallel.Index)
-}
-
-func chosenOr(parallel int) int {
-	if parallel == 0 {
-		return runtime.NumCPU()
+// sessionsNeeded takes the cores of this machine where the definition leaves the choice to us. A schema alone has no lanes.
+func sessionsNeeded(side migration.Side, spec migration.Spec) int {
+	needed := sessionsBeside
+	if spec.Has(migration.TypeFull) {
+		needed += sessionsOfLane * copyConnections(spec)
 	}
-	return parallel
+	if side == migration.Target {
+		needed += cmp.Or(spec.Parallel.Index, indexDefault)
+	}
+	return needed
 }
 
 type connectionUse struct {
@@ -53,7 +59,7 @@ func (s session) connections(ctx context.Context, spec migration.Spec) (finding,
 	if err != nil {
 		return finding{}, err
 	}
-	u, needed := use[0], sessionsNeeded(spec)
+	u, needed := use[0], sessionsNeeded(s.server.Side, spec)
 	advice := "or lower parallel.copy and parallel.index in the definition"
 	switch {
 	case u.RoleLimit >= 0 && u.RoleLimit-u.RoleUsed < needed:

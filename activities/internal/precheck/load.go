@@ -1,10 +1,12 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
+	"github.com/pgdts/pgdts/activities/internal/schema"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
@@ -65,12 +67,14 @@ func (l *look) load(ctx context.Context, s session) (finding, error) {
 
 type workers struct {
 	Processes, Parallel, Maintenance int
+	Buffers, Memory                  int64
 }
 
 // readWorkers: parallel index builds are there since 11.
 const readWorkers = `
 select current_setting('max_worker_processes')::int, current_setting('max_parallel_workers')::int,
-       coalesce(current_setting('max_parallel_maintenance_workers', true)::int, 0)`
+       coalesce(current_setting('max_parallel_maintenance_workers', true)::int, 0),
+       pg_size_bytes(current_setting('shared_buffers')), pg_size_bytes(current_setting('maintenance_work_mem'))`
 
 // workerProcesses: the copy and the stream take none; an index is built by one process where no worker is free.
 func workerProcesses(ctx context.Context, l *look) (finding, error) {
@@ -79,10 +83,11 @@ func workerProcesses(ctx context.Context, l *look) (finding, error) {
 		return finding{}, err
 	}
 	w := found[0]
-	builds := chosenOr(l.Spec.Parallel.Index)
+	builds := cmp.Or(l.Spec.Parallel.Index, indexDefault)
 	free, wanted := min(w.Processes, w.Parallel), builds*w.Maintenance
 	if free >= wanted {
-		return passed("%d for %s at once with up to %d each", free, count(builds, "index build"), w.Maintenance), nil
+		return passed("%d for %s at once with up to %d each; a build may use %s", free, count(builds, "index build"), w.Maintenance,
+			size(schema.BuildMemory(l.Spec, w.Buffers, w.Memory))), nil
 	}
 	fix, err := l.target.setting(ctx, "max_worker_processes", fmt.Sprint(wanted), true)
 	if w.Processes >= wanted {

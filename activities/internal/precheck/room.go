@@ -1,9 +1,11 @@
 package precheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/pgdts/pgdts/activities/internal/mapping"
@@ -203,4 +205,6 @@ func slotRoom(ctx context.Context, l *look) (finding, error) {
 	}
 }
 
-func copyConnections(spec migration.Spec) int { return chosenOr(spec.Parallel.Copy) }
+func copyConnections(spec migration.Spec) int {
+	return cmp.Or(spec.Parallel.Copy, max(2, runtime.NumCPU()))
+}

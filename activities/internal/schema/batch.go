@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,12 @@ func (r *run) portions(todo []ledger.Object) []work {
 		of[key] = len(portions)
 		portions = append(portions, work{o})
 	}
+	return portions
+}
+
+// largestFirst lets what takes longest not begin last. A foreign key reads the table that it belongs to.
+func largestFirst(portions []work, sizes map[uint32]int64) []work {
+	slices.SortStableFunc(portions, func(a, b work) int { return cmp.Compare(sizes[b[0].Relid], sizes[a[0].Relid]) })
 	return portions
 }
 

@@ -16,9 +16,10 @@ func (w work) locks() []uint32 { return w[0].Locks }
 type board struct {
 	mu      sync.Mutex
 	change  *sync.Cond
-	ready   []work // not known to wait for anything
+	ready   []work // not known to wait for anything, the largest first
+	woken   []work // that had to wait: larger than what is ready, and taken before it
 	waiting map[uint32][]work
-	left    int // in ready and waiting
+	left    int // in all of them
 	busy    map[uint32]bool
 	closed  bool
 }
@@ -34,12 +35,11 @@ func (b *board) take() (work, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for !b.closed && b.left > 0 {
-		if len(b.ready) == 0 {
+		next, ok := b.first()
+		if !ok {
 			b.change.Wait()
 			continue
 		}
-		next := b.ready[0]
-		b.ready = b.ready[1:]
 		if table, waits := b.blocked(next); waits {
 			b.waiting[table] = append(b.waiting[table], next)
 			b.wake(next.locks()) // it stood for those that wait for its other tables
@@ -52,6 +52,19 @@ func (b *board) take() (work, bool) {
 		return next, true
 	}
 	return nil, false
+}
+
+func (b *board) first() (work, bool) {
+	from := &b.woken
+	if len(*from) == 0 {
+		from = &b.ready
+	}
+	if len(*from) == 0 {
+		return nil, false
+	}
+	next := (*from)[0]
+	*from = (*from)[1:]
+	return next, true
 }
 
 func (b *board) blocked(w work) (uint32, bool) {
@@ -70,7 +83,7 @@ func (b *board) wake(tables []uint32) {
 		if b.busy[table] || len(queue) == 0 {
 			continue
 		}
-		b.ready = append(b.ready, queue[0])
+		b.woken = append(b.woken, queue[0])
 		b.waiting[table] = queue[1:]
 		b.change.Signal()
 	}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -99,5 +100,46 @@ RESET SESSION AUTHORIZATION;`
 	}
 	if fmt.Sprint(lost) != "map[Gone:1 gone:2]" {
 		t.Errorf("lost are %v", lost)
+	}
+}
+
+func TestWhatTakesLongestBeginsFirst(t *testing.T) {
+	t.Parallel()
+	sizes := map[uint32]int64{1: 10, 2: 3000, 3: 200}
+	var order []int
+	for _, w := range largestFirst([]work{{{No: 1, Relid: 1}}, {{No: 2, Relid: 3}}, {{No: 3, Relid: 9}}, {{No: 4, Relid: 2}}, {{No: 5, Relid: 9}}}, sizes) {
+		order = append(order, w[0].No)
+	}
+	if want := []int{4, 2, 1, 3, 5}; !slices.Equal(order, want) {
+		t.Errorf("%v, want %v", order, want)
+	}
+}
+
+// What had to wait for a table is larger than what has not begun yet: it must not come after all of that.
+func TestWhatHadToWaitComesNext(t *testing.T) {
+	t.Parallel()
+	var todo []work
+	for no, locks := range [][]uint32{{1, 2}, {1, 3}, {4}, {5}, {6}} {
+		todo = append(todo, work{ledger.Object{No: no, Locks: locks}})
+	}
+	b := newBoard(todo)
+	var order []int
+	take := func() work {
+		w, ok := b.take()
+		if !ok {
+			t.Fatal("nothing is left")
+		}
+		order = append(order, w[0].No)
+		return w
+	}
+	first, second := take(), take()
+	b.release(first)
+	third := take()
+	for _, w := range []work{second, third} {
+		b.release(w)
+	}
+	take()
+	if want := []int{0, 2, 1, 3}; !slices.Equal(order, want) {
+		t.Errorf("%v, want %v", order, want)
 	}
 }

@@ -54,6 +54,9 @@ func Create(ctx context.Context, cfg Config, section string, opt Options) (migra
 	if failure == nil && section == Before {
 		_, failure = s.Conn.Exec(ctx, "update dts_sync.migration set schema_created = true where id = $1", s.ID)
 	}
+	if failure == nil && section == Constraint && cfg.Spec.Has(migration.TypeFull) {
+		failure = s.analyze(ctx, section)
+	}
 	counts, countErr := s.CountObjects(ctx, meant...)
 	waiting, waitErr := s.PendingObjects(ctx, Opening)
 	return counts, waiting, cfg.Target.Fault("create", section+" objects", errors.Join(failure, countErr, waitErr))
@@ -195,7 +198,11 @@ func (r *run) pass(ctx context.Context, todo []ledger.Object) error {
 // atOnce works on objects from several sessions; two that lock the same table are never in hand together, since they
 // would wait for, or deadlock with, each other.
 func (r *run) atOnce(ctx context.Context, todo []ledger.Object) error {
-	board := newBoard(r.portions(todo))
+	sizes, err := r.TableSizes(ctx)
+	if err != nil {
+		return r.cfg.Target.Fault("read the ledger of", string(r.ID), err)
+	}
+	board := newBoard(largestFirst(r.portions(todo), sizes))
 	group, ctx := errgroup.WithContext(ctx)
 	for n := range min(r.cfg.parallel(), len(todo)) {
 		group.Go(func() (err error) {

@@ -12,7 +12,8 @@ import (
 )
 
 // Creator makes a table's key and indexes when its rows are there. Lanes may call it for different tables at once; it has as
-// many sessions as there were calls at once, and keeps them for the next ones until Close.
+// many sessions as there were calls at once, and keeps them for the next ones until Close. What builds several indexes of
+// one table beside each other goes when they are built.
 type Creator struct {
 	cfg  Config
 	mu   sync.Mutex
@@ -68,34 +69,64 @@ func (c *Creator) section(ctx context.Context, section string, relid uint32, onF
 	objects = slices.DeleteFunc(objects, func(o ledger.Object) bool {
 		return o.State == ledger.ObjectDone || o.State == ledger.ObjectSkipped
 	})
-	portions := [][]ledger.Object{objects}
-	if section == Index && c.cfg.parallel() > 1 {
-		portions = dealt(objects, c.cfg.parallel())
+	left := &pile{objects: objects}
+	sessions := 1
+	if section == Index && len(objects) > 1 {
+		if sessions, err = s.share(ctx); err != nil {
+			s.close()
+			return err
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for n, portion := range portions {
-		group.Go(func() error {
-			if n == 0 {
-				return c.finish(ctx, s, portion, onFailure)
-			}
-			more, err := c.another(ctx)
-			if err != nil {
-				return err
-			}
-			return c.finish(ctx, more, portion, onFailure)
-		})
+	group.Go(func() error { return c.finish(ctx, s, left, onFailure) })
+	for n := 1; n < min(sessions, len(objects)); n++ {
+		group.Go(func() error { return c.help(ctx, n, left, onFailure) })
 	}
 	return group.Wait()
 }
 
-// dealt divides indexes of one table among sessions: plain ones do not keep each other from being built at once. There is
-// at least one portion.
-func dealt(objects []ledger.Object, sessions int) [][]ledger.Object {
-	portions := make([][]ledger.Object, max(1, min(sessions, len(objects))))
-	for i, o := range objects {
-		portions[i%len(portions)] = append(portions[i%len(portions)], o)
+// share is how many sessions this lane may build with: all lanes together have parallel.index.
+func (s *session) share(ctx context.Context) (int, error) {
+	builders, err := s.Builders(ctx)
+	return max(1, s.cfg.parallel()/max(1, builders)), s.cfg.Target.Fault("read the ledger of", string(s.ID), err)
+}
+
+// help is the lane's session number n: it ends when the lane's share is no longer so large, after the index that it is at.
+func (c *Creator) help(ctx context.Context, n int, left *pile, onFailure func(ledger.Object, *objectError) error) error {
+	s, err := c.cfg.open(ctx)
+	if err != nil {
+		return err
 	}
-	return portions
+	defer s.close()
+	for {
+		if share, err := s.share(ctx); err != nil || n >= share {
+			return err
+		}
+		o, ok := left.next()
+		if !ok {
+			return nil
+		}
+		if err := s.finish(ctx, o, onFailure); err != nil {
+			return err
+		}
+	}
+}
+
+// pile hands out what is to be built of one table. Plain indexes do not keep each other from being built at once.
+type pile struct {
+	mu      sync.Mutex
+	objects []ledger.Object
+}
+
+func (p *pile) next() (ledger.Object, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.objects) == 0 {
+		return ledger.Object{}, false
+	}
+	o := p.objects[0]
+	p.objects = p.objects[1:]
+	return o, true
 }
 
 // another takes an idle session or opens one.
@@ -115,35 +146,28 @@ func (c *Creator) another(ctx context.Context) (*session, error) {
 	return c.cfg.open(ctx)
 }
 
-// finish makes objects one after the other, and keeps the session for the next call.
-func (c *Creator) finish(ctx context.Context, s *session, objects []ledger.Object, onFailure func(ledger.Object, *objectError) error) error {
-	if err := s.finish(ctx, objects, onFailure); err != nil {
-		s.close() // whatever it was, the next call has a session of which nothing is left
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.idle = append(c.idle, s)
-	return nil
-}
-
-func (s *session) finish(ctx context.Context, objects []ledger.Object, onFailure func(ledger.Object, *objectError) error) error {
-	for _, o := range objects {
-		err := s.create(ctx, o)
-		var own *objectError
-		if !errors.As(err, &own) {
-			if err != nil {
-				return s.fault(o, err)
-			}
-			continue
-		}
-		o.State, o.SQLState, o.Message, o.Hint = ledger.ObjectFailed, own.err.Code, own.err.Message, own.err.Hint
-		if err := s.record(ctx, o); err != nil {
-			return s.fault(o, err)
-		}
-		if err := onFailure(o, own); err != nil {
+// finish makes what is left, one after the other, and keeps the session for the next call.
+func (c *Creator) finish(ctx context.Context, s *session, left *pile, onFailure func(ledger.Object, *objectError) error) error {
+	for o, ok := left.next(); ok; o, ok = left.next() {
+		if err := s.finish(ctx, o, onFailure); err != nil {
+			s.close() // whatever it was, the next call has a session of which nothing is left
 			return err
 		}
 	}
+	c.giveBack(s)
 	return nil
+}
+
+// finish makes one object, or records that it cannot be made.
+func (s *session) finish(ctx context.Context, o ledger.Object, onFailure func(ledger.Object, *objectError) error) error {
+	err := s.create(ctx, o)
+	var own *objectError
+	if !errors.As(err, &own) {
+		return s.fault(o, err)
+	}
+	o.State, o.SQLState, o.Message, o.Hint = ledger.ObjectFailed, own.err.Code, own.err.Message, own.err.Hint
+	if err := s.record(ctx, o); err != nil {
+		return s.fault(o, err)
+	}
+	return onFailure(o, own)
 }

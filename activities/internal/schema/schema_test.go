@@ -468,7 +468,7 @@ func TestAFencedProcessMakesNothing(t *testing.T) {
 	old := m.cfg
 	m.enter(t)
 	_, _, err := schema.Create(t.Context(), old, schema.Before, schema.Options{})
-	if fault, ok := migration.AsFault(err); !ok || fault.Kind != migration.FaultFenced {
+	if fault, ok := migration.AsFault(err); !ok || fault.Kind != migration.FaultReplaced {
 		t.Fatalf("an earlier attempt: %v", err)
 	}
 	m.create(t, schema.Before)

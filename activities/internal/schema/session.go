@@ -1,8 +1,10 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +19,8 @@ import (
 // session is one connection that creates objects.
 type session struct {
 	ledger.Ledger
-	cfg Config
+	cfg    Config
+	memory int64 // bytes that a build may use
 }
 
 // prepareSession sets what pg_restore sets: names in pg_dump's text are qualified, bodies may name what comes later.
@@ -38,7 +41,12 @@ func (c Config) open(ctx context.Context) (*session, error) {
 		pg.Close(conn)
 		return nil, c.Target.Fault("prepare", "session", err)
 	}
-	return &session{Ledger: ledger.Ledger{ID: c.Lane.ID, Conn: conn}, cfg: c}, nil
+	var buffers, own int64
+	if err := conn.QueryRow(ctx, readMemory).Scan(&buffers, &own); err != nil {
+		pg.Close(conn)
+		return nil, c.Target.Fault("prepare", "session", err)
+	}
+	return &session{Ledger: ledger.Ledger{ID: c.Lane.ID, Conn: conn}, cfg: c, memory: BuildMemory(c.Spec, buffers, own)}, nil
 }
 
 func (s *session) close() { pg.Close(s.Conn) }
@@ -91,22 +99,32 @@ func failpointOf(o ledger.Object) string {
 	return failpoint.ConstraintObject
 }
 
-// buildMemory gives a build of an index at least so much, until the transaction ends; with a class, no more either.
-const buildMemory = `
-select pg_catalog.set_config('maintenance_work_mem', $1::bigint / 1024 || 'kB', true)
-where pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem')) < $1 or $2`
+// buildMemoryMax is what one build gets at most, and what all at once have at least, for those who chose no class.
+const buildMemoryMax int64 = 256 << 20
 
-// buildMemoryDefault is for those who chose no class.
-const buildMemoryDefault = 256 << 20
+// BuildMemory is how many bytes one build of an index may use on a target with such shared_buffers and maintenance_work_mem: what
+// the class says, or else a share of what all builds at once may: as much as the server's buffers, which is what its owner
+// thinks a good part of the machine's memory is. It is never less than the server's own setting. Workers of a parallel build
+// share its memory.
+func BuildMemory(spec migration.Spec, buffers, own int64) int64 {
+	if preset, chosen := spec.Class.Preset(); chosen {
+		return preset.IndexMemory
+	}
+	builds := cmp.Or(spec.Parallel.Index, spec.Parallel.Copy, max(2, runtime.NumCPU()))
+	return max(own, min(buildMemoryMax, max(buildMemoryMax, buffers)/int64(builds)))
+}
+
+const readMemory = `
+select pg_catalog.pg_size_bytes(pg_catalog.current_setting('shared_buffers')),
+       pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))`
+
+// readyToBuild holds until the transaction ends. Builds of several indexes of one table read it together, and from the disk once.
+const readyToBuild = `
+select pg_catalog.set_config('maintenance_work_mem', $1::bigint / 1024 || 'kB', true), pg_catalog.set_config('synchronize_seqscans', 'on', true)`
 
 func (s *session) execute(ctx context.Context, class int, ddl string) error {
 	if class != alone {
-		memory := int64(buildMemoryDefault)
-		preset, chosen := s.cfg.Spec.Class.Preset()
-		if chosen {
-			memory = preset.IndexMemory
-		}
-		if _, err := s.Conn.Exec(ctx, buildMemory, memory, chosen); err != nil {
+		if _, err := s.Conn.Exec(ctx, readyToBuild, s.memory); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // Use is what an SQL expression over one row needs.
 type Use struct {
-	Columns []string // that it reads, in the order in which they first stand in the text
+	Columns []string // that it reads, each once, in the order of the tree, which is mostly the text's
 	Stamp   bool     // it asks for the time
 }
 
@@ -204,21 +204,27 @@ func isMoment(cast *pg.TypeCast) bool {
 	return (name == "date" || strings.HasPrefix(name, "time")) && slices.Contains([]string{"now", "today", "tomorrow", "yesterday"}, word)
 }
 
-// each calls visit for every message that stands directly in another.
-func each(node protoreflect.Message, visit func(protoreflect.Message) error) (err error) {
-	node.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		switch {
-		case field.Kind() != protoreflect.MessageKind:
-		case field.IsList():
-			for i := range value.List().Len() {
-				if err = visit(value.List().Get(i).Message()); err != nil {
-					break
-				}
-			}
-		default:
-			err = visit(value.Message())
+// each calls visit for every message that stands directly in another, field by field as they are declared: Range would
+// take them in an order that differs from build to build.
+func each(node protoreflect.Message, visit func(protoreflect.Message) error) error {
+	fields := node.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if field.Kind() != protoreflect.MessageKind || !node.Has(field) {
+			continue
 		}
-		return err == nil
-	})
-	return err
+		if !field.IsList() {
+			if err := visit(node.Get(field).Message()); err != nil {
+				return err
+			}
+			continue
+		}
+		list := node.Get(field).List()
+		for i := range list.Len() {
+			if err := visit(list.Get(i).Message()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
