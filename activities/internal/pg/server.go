@@ -98,6 +98,7 @@ func parse(p parameters) (*pgx.ConnConfig, error) {
 	config.ConnectTimeout = connectTimeout
 	dialer := &net.Dialer{
 		Timeout:         connectTimeout,
+		Control:         bounded,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	config.DialFunc = dialer.DialContext
