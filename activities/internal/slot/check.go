@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +51,7 @@ func (i identity) mustBe(expected identity) error {
 		hint = "let source name the server that the migration began with"
 	case i.timeline != expected.timeline:
 		cause = fmt.Errorf("timeline %d answered, the migration began on timeline %d", i.timeline, expected.timeline)
-		hint = "the source failed over; rows copied near that moment are not certain: start the migration anew (`pgdts stop`, then `pgdts run --again`)"
+		hint = "the source failed over; rows copied near that moment are not certain: unless all tables are caught up by now, " + anew
 	default:
 		return nil
 	}
@@ -69,6 +68,14 @@ type Expected struct {
 	Publications []string
 	// Applied is the progress row's end_lsn.
 	Applied migration.LSN
+}
+
+// WaitsForStandbys reports whether the source sends nothing before its standbys have it (synchronized_standby_slots, from 17).
+func (s Status) WaitsForStandbys() bool { return s.Waits == "WaitForStandbyConfirmation" }
+
+// Recognise refuses another server, and another timeline of it, as wrong-server.
+func (e Expected) Recognise(system string, timeline int) error {
+	return identity{system: system, timeline: timeline}.mustBe(identity{system: e.SystemID, timeline: e.Timeline})
 }
 
 // Expect reads the belief from the ledger.
@@ -97,31 +104,44 @@ type Status struct {
 	Plugin, Database string
 	Here             bool // in the database of the connection
 	Temporary        bool // it goes with the session that made it
+	Synced           bool // a standby kept it in step with its primary's; from 17
 	ActivePID        int
+	Waits            string        // what that process waits for
 	Restart          migration.LSN // 0 = invalidated
 	Confirmed        migration.LSN
 	WALStatus        string // reserved extended unreserved lost; from 13
 	Invalidation     string // reason; from 17
 	Current          migration.LSN
 	Retained         int64
-	SafeWALSize      int64     // bytes until the slot is invalidated; 0 = no limit, or not known
+	Limit            int64     // of Retained, beyond which a checkpoint invalidates the slot; 0 = none, or not known
 	Now              time.Time // the source's clock
+	// Settings of the source that invalidate slots; "" = this version has none.
+	KeepSize, IdleTimeout string
 }
 
+// readSlot takes the limit from safe_wal_size, which is what is left of it and knows of segments and wal_keep_size. Less than
+// nothing may be left.
 const readSlot = `
 select coalesce(s.plugin, ''), coalesce(s.database, ''), coalesce(s.database = pg_catalog.current_database(), false), s.temporary,
-       coalesce(s.active_pid, 0), coalesce(s.restart_lsn, '0/0')::text, coalesce(s.confirmed_flush_lsn, '0/0')::text,
-       coalesce(j ->> 'wal_status', ''), coalesce(j ->> 'invalidation_reason', ''), coalesce(j ->> 'safe_wal_size', '0')::bigint,
-       w.lsn::text, coalesce(pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn), 0)::bigint, pg_catalog.clock_timestamp()
-from pg_catalog.pg_replication_slots s, pg_catalog.to_jsonb(s) j, pg_catalog.pg_current_wal_lsn() w(lsn)
+       coalesce((j ->> 'synced')::boolean, false), coalesce(s.active_pid, 0), coalesce(a.wait_event, ''),
+       coalesce(s.restart_lsn, '0/0')::text, coalesce(s.confirmed_flush_lsn, '0/0')::text,
+       coalesce(j ->> 'wal_status', ''), coalesce(j ->> 'invalidation_reason', ''), w.lsn::text,
+       coalesce(pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn), 0)::bigint,
+       case when s.restart_lsn is null or j ->> 'safe_wal_size' is null then 0
+            else greatest(pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn) + (j ->> 'safe_wal_size')::numeric, 1) end::bigint,
+       pg_catalog.clock_timestamp(), coalesce(pg_catalog.current_setting('max_slot_wal_keep_size', true), ''),
+       coalesce(pg_catalog.current_setting('idle_replication_slot_timeout', true), '')
+from pg_catalog.pg_replication_slots s
+left join pg_catalog.pg_stat_activity a on a.pid = s.active_pid,
+pg_catalog.to_jsonb(s) j, pg_catalog.pg_current_wal_lsn() w(lsn)
 where s.slot_name = $1`
 
 // Inspect reads the slot's row. A missing slot is slot-lost.
 func Inspect(ctx context.Context, conn *pgx.Conn, slot string) (Status, error) {
 	var s Status
 	var restart, confirmed, current string
-	err := conn.QueryRow(ctx, readSlot, slot).Scan(&s.Plugin, &s.Database, &s.Here, &s.Temporary, &s.ActivePID, &restart, &confirmed,
-		&s.WALStatus, &s.Invalidation, &s.SafeWALSize, &current, &s.Retained, &s.Now)
+	err := conn.QueryRow(ctx, readSlot, slot).Scan(&s.Plugin, &s.Database, &s.Here, &s.Temporary, &s.Synced, &s.ActivePID, &s.Waits,
+		&restart, &confirmed, &s.WALStatus, &s.Invalidation, &current, &s.Retained, &s.Limit, &s.Now, &s.KeepSize, &s.IdleTimeout)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s, errMissing(slot)
 	}
@@ -146,7 +166,7 @@ func Check(ctx context.Context, conn *pgx.Conn, expected Expected) error {
 	if err != nil {
 		return pg.Fault(migration.Source, "identify", "", err)
 	}
-	if err := found.mustBe(identity{system: expected.SystemID, timeline: expected.Timeline}); err != nil {
+	if err := expected.Recognise(found.system, found.timeline); err != nil {
 		return err
 	}
 	status, err := Inspect(ctx, conn, expected.Slot)
@@ -159,7 +179,7 @@ func Check(ctx context.Context, conn *pgx.Conn, expected Expected) error {
 	if status.Confirmed > expected.Applied {
 		return lost(expected.Slot,
 			fmt.Sprintf("the source has forgotten changes up to %s, the target has only those up to %s", status.Confirmed, expected.Applied),
-			"somebody else read from the slot, or the target lost commits; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
+			"somebody else read from the slot or made it anew under its name, or the target lost commits; "+anew)
 	}
 	return checkPublications(ctx, conn, expected.Publications)
 }
@@ -169,13 +189,29 @@ func (s Status) usable(slot string) error {
 	switch {
 	case s.Plugin != "pgoutput" || !s.Here:
 		return lost(slot, fmt.Sprintf("a slot of this name belongs to plugin %q and database %q", s.Plugin, s.Database),
-			"it is not the slot that the migration made; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
+			"it is not the slot that the migration made; "+anew)
 	case s.WALStatus == "lost", s.Restart == 0, s.Invalidation != "":
-		why := strings.TrimSpace(s.WALStatus + " " + s.Invalidation)
-		return lost(slot, "the source has invalidated the slot: "+why,
-			"raise max_slot_wal_keep_size (and idle_replication_slot_timeout), then start the migration anew (`pgdts stop`, then `pgdts run --again`)")
+		why, remedy := s.invalidated()
+		return lost(slot, "the source has invalidated the slot: "+why, remedy+", then "+anew)
 	}
 	return nil
+}
+
+const anew = "start the migration anew (`pgdts stop`, then `pgdts run --again`)"
+
+// invalidated tells why, as far as the source says so: before 17 it gives no reason, and knows one only.
+func (s Status) invalidated() (why, remedy string) {
+	switch s.Invalidation {
+	case "idle_timeout":
+		return "nobody read from it for longer than idle_replication_slot_timeout, which is " + s.IdleTimeout,
+			"set idle_replication_slot_timeout = 0 on the source"
+	case "wal_level_insufficient":
+		return "wal_level was lowered", "set wal_level = logical on the source and restart it"
+	case "", "wal_removed":
+		return "it needed more of the log than max_slot_wal_keep_size lets it keep, which is now " + s.KeepSize,
+			"raise max_slot_wal_keep_size on the source"
+	}
+	return s.Invalidation, "see that the source keeps slots"
 }
 
 func lost(slot, what, hint string) error {

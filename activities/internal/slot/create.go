@@ -60,8 +60,7 @@ func (p *preparation) createReporting(ctx context.Context, conn *pgconn.PgConn) 
 	group.Go(func() error { return p.reportBlockers(watching, conn.PID()) })
 	group.Go(func() (err error) {
 		defer stop()
-		made, err = pglogrepl.CreateReplicationSlot(ctx, conn, migration.Quote(p.plan.slot), "pgoutput",
-			pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT"})
+		made, err = pglogrepl.ParseCreateReplicationSlot(conn.Exec(ctx, p.createStatement()))
 		return err
 	})
 	err := group.Wait()
@@ -76,6 +75,19 @@ func (p *preparation) createReporting(ctx context.Context, conn *pgconn.PgConn) 
 			"set wal_level = logical on the source and restart it")
 	}
 	return made, p.Source.Fault("create slot", p.plan.slot, err)
+}
+
+// failoverSince is the version whose standbys keep a primary's slots in step.
+const failoverSince = 170000
+
+// createStatement lets standbys have the slot, where they know how. It costs nothing where none does; where the source says
+// that such slots wait for its standbys (synchronized_standby_slots), so does the stream. The grammar knows capitals only.
+func (p *preparation) createStatement() string {
+	statement := "CREATE_REPLICATION_SLOT " + migration.Quote(p.plan.slot) + " LOGICAL pgoutput "
+	if p.version >= failoverSince {
+		return statement + "(SNAPSHOT 'export', FAILOVER)"
+	}
+	return statement + "EXPORT_SNAPSHOT"
 }
 
 // blockers of a slot's creation: it waits for one transaction after the other.

@@ -17,4 +17,6 @@
 //	I6  A slot that a person has made is used only where the publications are older than the changes that it holds.
 //	I7  What an administrator has made for a role that may not (publications, marker table) is used as it stands, or
 //	    refused; it is neither changed nor dropped. What is ours has a comment that says so.
+//	I8  The ledger moves to another timeline of the source only where the old one ended at or behind the progress row's
+//	    end_lsn, by a slot that the server itself synchronised, and when no row depends on a transaction id any more.
 package slot

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/activities/internal/mapping"
@@ -64,6 +65,20 @@ func TestPrepareRecordsWhereTheStreamBegins(t *testing.T) {
 	require.NoError(t, slot.Check(t.Context(), b.Connect(t, b.Source), expected(t, b)))
 
 	require.Equal(t, start, b.Prepare(t), "a second call finds the same slot")
+}
+
+// A standby that keeps slots in step takes only those that say so.
+func TestSlotIsOneThatStandbysTakeAlong(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{16, 17, 18} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			b := slottest.New(t, pgtest.Server(t, pgtest.Major(major)), someTables)
+			b.Prepare(t)
+			require.Equal(t, major >= 17, pgtest.Value[bool](t, b.From,
+				"select coalesce((to_jsonb(s) ->> 'failover')::boolean, false) from pg_replication_slots s"))
+		})
+	}
 }
 
 func TestPublishingLeavesApplicationsUpdatesWorking(t *testing.T) {
@@ -318,26 +333,9 @@ func TestSlotLostIsNamedNotRecreated(t *testing.T) {
 	require.Zero(t, pgtest.Value[int](t, b.From, "select count(*) from pg_replication_slots where slot_name = $1", b.Spec.ID.Slot()))
 }
 
-func TestInvalidatedSlotIsLost(t *testing.T) {
-	t.Parallel()
-	server := pgtest.Server(t, pgtest.Setting("max_slot_wal_keep_size", "1MB"), pgtest.Setting("min_wal_size", "32MB"),
-		pgtest.Setting("max_wal_size", "32MB"), pgtest.Setting("wal_keep_size", "0"))
-	b := slottest.New(t, server, someTables)
-	b.Prepare(t)
-	for range 4 {
-		b.From.Exec(t, "insert into plain select repeat('x', 1000) from generate_series(1, 20000)")
-		b.From.Exec(t, "select pg_switch_wal()")
-		b.From.Exec(t, "checkpoint")
-	}
-	b.From.WaitUntil(t, "select wal_status = 'lost' from pg_replication_slots")
-	err := slot.Check(t.Context(), b.Connect(t, b.Source), expected(t, b))
-	require.Contains(t, slottest.MustFault(t, migration.FaultSlotLost, err).Hint, "max_slot_wal_keep_size")
-	_ = slottest.MustFault(t, migration.FaultSlotLost, slot.Watch(t.Context(), watch(b), b.Report))
-}
-
 func watch(b *slottest.Bench) slot.WatchConfig {
 	return slot.WatchConfig{
-		Source: b.Source, Target: b.Target, ID: b.Spec.ID, Run: slottest.Run, Every: 10 * time.Millisecond,
+		Source: b.Source, Target: b.Target, ID: b.Spec.ID, Run: slottest.Run, Every: 10 * time.Millisecond, Logger: zap.NewNop(),
 	}
 }
 

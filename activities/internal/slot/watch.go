@@ -2,23 +2,24 @@ package slot
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
 	"github.com/pgdts/pgdts/activities/internal/ledger"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
-// WatchConfig says what to watch.
+// WatchConfig says what to watch. Logger must be set.
 type WatchConfig struct {
 	Source, Target *pg.Server
 	ID             migration.ID
 	Run            string
 	// Every is how often; 0 = 5 s.
-	Every time.Duration
+	Every  time.Duration
+	Logger *zap.Logger
 }
 
 const watchEvery = 5 * time.Second
@@ -40,8 +41,9 @@ func Watch(ctx context.Context, config WatchConfig, report func(migration.Beat))
 		return unlessEnded(ctx, err)
 	}
 	defer pg.Close(target)
+	meter := NewMeter(config.Logger)
 	for {
-		beat, err := config.look(ctx, source, target)
+		beat, err := config.look(ctx, source, target, meter)
 		if err != nil {
 			return unlessEnded(ctx, err)
 		}
@@ -61,7 +63,7 @@ func unlessEnded(ctx context.Context, err error) error {
 	return err
 }
 
-func (c WatchConfig) look(ctx context.Context, source, target *pgx.Conn) (migration.Beat, error) {
+func (c WatchConfig) look(ctx context.Context, source, target *pgx.Conn, meter *Meter) (migration.Beat, error) {
 	l := ledger.Ledger{ID: c.ID, Conn: target}
 	if err := l.Renew(ctx, c.Run); err != nil {
 		return migration.Beat{}, c.Target.Fault("renew the lease on", string(c.ID), err)
@@ -77,17 +79,10 @@ func (c WatchConfig) look(ctx context.Context, source, target *pgx.Conn) (migrat
 	if err != nil {
 		return migration.Beat{}, err
 	}
-	return status.Beat(), nil
-}
-
-// Beat is what the slot's row says to a display.
-func (s Status) Beat() migration.Beat {
 	beat := migration.Beat{
-		Step: "watch", At: time.Now(), WALRetained: s.Retained,
-		LSN: &migration.Positions{Applied: s.Confirmed, Confirmed: s.Confirmed, Source: s.Current},
+		Step: "watch", At: time.Now(),
+		LSN: &migration.Positions{Applied: status.Confirmed, Confirmed: status.Confirmed, Source: status.Current},
 	}
-	if s.SafeWALSize > 0 {
-		beat.Message = fmt.Sprintf("%d MB of log until the source gives the slot up", s.SafeWALSize>>20)
-	}
-	return beat
+	beat.SetWAL(meter.Measure(expected.Slot, status, time.Now()))
+	return beat, nil
 }
