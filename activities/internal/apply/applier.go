@@ -71,6 +71,7 @@ func New(ctx context.Context, config Config) (*Applier, error) {
 	if err != nil {
 		return nil, err
 	}
+	pg.MayStall(conn) // whoever applies renews the lease in another session
 	a := &Applier{config: config, conn: conn, pipe: newPipeline(conn), tables: map[uint32]*table{}, bands: map[*table]bool{}, types: map[typeKey]string{}}
 	a.walk = walk{executor: a, folds: map[*table]*fold{}, owners: map[ownedKey]*fold{}}
 	if err := a.open(ctx); err != nil {

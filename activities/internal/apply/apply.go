@@ -391,5 +391,5 @@ func (a *Applier) lost(ctx context.Context, failed *misfit) error {
 	if err != nil {
 		return err
 	}
-	return migration.NewFault(migration.FaultFenced, "apply", "", fmt.Errorf("another process has moved the position on from %s", a.position), "")
+	return migration.NewFault(migration.FaultReplaced, "apply", "", fmt.Errorf("another process has moved the position on from %s", a.position), "")
 }

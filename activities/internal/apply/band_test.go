@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -201,7 +202,7 @@ func (r *rig) copyMapped(ctx context.Context, random *rand.Rand, table, into, qu
 	defer func() { _ = to.Close(ctx) }()
 	var least, greatest migration.Snapshot
 	var high migration.LSN
-	for _, i := range random.Perm(len(where)) {
+	for n, i := range random.Perm(len(where)) {
 		condition := " where "
 		if strings.Contains(query, condition) {
 			condition = " and "
@@ -217,6 +218,9 @@ func (r *rig) copyMapped(ctx context.Context, random *rand.Rand, table, into, qu
 			least = snapshot
 		}
 		high = max(high, lsn)
+		if r.midway != nil && n < len(where)-1 {
+			r.midway()
+		}
 		if _, err := from.Exec(ctx, "select pg_sleep($1)", float64(random.IntN(150))/1000); err != nil {
 			return err
 		}
@@ -236,12 +240,12 @@ func TestRandomWritersDuringAndAfterTheCopyLeaveEqualTables(t *testing.T) {
 	}
 }
 
-// moment is one at which the copy and its writers let somebody in.
+// moment is one at which the copy lets somebody in while its writers are at work.
 type moment int
 
 const (
-	toBeCopied moment = iota // writers are at work
-	copied                   // they still are
+	midway moment = iota // a chunk is copied and others of its table are not
+	copied               // all are
 )
 
 func raceTheCopy(t *testing.T, r *rig, seed uint64, at func(moment)) {
@@ -263,7 +267,7 @@ func raceTheCopy(t *testing.T, r *rig, seed uint64, at func(moment)) {
 			return nil
 		})
 	}
-	at(toBeCopied)
+	r.midway = sync.OnceFunc(func() { at(midway) })
 	copies, ctx := errgroup.WithContext(t.Context())
 	for table, where := range map[string][]string{
 		"t": ranges("B", "b-05", "c", "d-05", "é"), "n": ranges("10", "25.00", "50", "75"), "f": ranges("20", "50", "80"), "d": {"true"},

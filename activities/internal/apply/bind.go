@@ -114,6 +114,7 @@ func (t *table) fit(relation *wal.Relation, types, seen []string, r *reading, th
 			left[i], leaves = true, true
 			continue
 		}
+		g.sent = sentAs(published.TypeOID, g.plain.base)
 		if slices.Contains(r.needs, g.name) {
 			l.needs = append(l.needs, len(l.given))
 		}

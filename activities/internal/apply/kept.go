@@ -47,11 +47,11 @@ func (t *table) isMark(s side) string {
 func (t *table) buildUnmark(moved bool) *prepared {
 	if !moved {
 		p := &prepared{at: t.key}
-		p.sql = fmt.Sprintf("delete from dts_sync.kept as m using %s%s where %s", p.arrays(), t.evaluate(before, t.found, false), t.isMark(before))
+		p.sql = fmt.Sprintf("delete from dts_sync.kept as m using %s%s where %s", t.arrays(p), t.evaluate(before, t.found, false), t.isMark(before))
 		return p
 	}
 	p := &prepared{at: t.key, image: t.takes(t.found, t.condition != "")}
-	p.sql = fmt.Sprintf("delete from dts_sync.kept as m using %s%s%s where %s and %s", p.arrays(), t.evaluate(before, t.found, false),
+	p.sql = fmt.Sprintf("delete from dts_sync.kept as m using %s%s%s where %s and %s", t.arrays(p), t.evaluate(before, t.found, false),
 		t.evaluate(after, t.found, t.condition != ""), t.isMark(after), t.goes())
 	return p
 }

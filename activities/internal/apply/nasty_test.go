@@ -168,3 +168,26 @@ func TestIdentityOfATableWithoutKeyMayGo(t *testing.T) {
 	r.mustEqual()
 	r.mustHaveNoConflict()
 }
+
+// Columns of the target may be wider or narrower than those of the source, or not numbers at all. A number that does not fit stops
+// the stream, and nothing of its transaction is there.
+func TestWholeNumbersGoToColumnsOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	r := newMapped(t, pgtest.Shared(t), pgtest.Shared(t), "create table a (id int primary key, small int2, large int8, word int, exact int8, flag int8)",
+		"create domain few as int2 check (value < 100); create table a (id int8 primary key, small few, large int4, word text, exact numeric, flag bool)", func(*mapping.Table) {})
+	mustHave := func(want string) {
+		t.Helper()
+		if got := pgtest.Value[string](t, r.target, "select string_agg(a::text, ' ' order by id) from a"); got != want {
+			t.Fatalf("rows are %s, want %s", got, want)
+		}
+	}
+	r.script("insert into a values (1, 99, -2147483648, -7, 9223372036854775807, 1), (2, null, 2147483647, null, -1, 0)")
+	r.script("update a set id = 3, large = -large - 1 where id = 2; update a set small = -5, word = 8 where id = 1")
+	r.drain(0)
+	mustHave("(1,-5,-2147483648,8,9223372036854775807,t) (3,,-2147483648,,-1,f)")
+	r.script("begin; update a set small = 1; update a set large = 2147483648 where id = 3; commit")
+	if err := r.tryDrain(0); err == nil || !strings.Contains(err.Error(), "integer out of range") {
+		t.Fatalf("error is %v", err)
+	}
+	mustHave("(1,-5,-2147483648,8,9223372036854775807,t) (3,,-2147483648,,-1,f)")
+}

@@ -2,9 +2,9 @@ package apply
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -93,7 +93,10 @@ func (p *pipeline) rows(ctx context.Context, a action, s *prepared, rows []rowCh
 	if s.name == "" {
 		p.prepare(open, a, s)
 	}
-	values := p.encode(s, rows)
+	values, err := p.encode(s, rows)
+	if err != nil {
+		return err
+	}
 	formats := []int16{pgx.BinaryFormatCode}
 	if s.scalars {
 		formats = []int16{pgx.TextFormatCode}
@@ -119,13 +122,12 @@ func (p *pipeline) prepare(open *pgconn.Pipeline, a action, s *prepared) {
 	p.names++
 	s.name = fmt.Sprintf("pgdts_%d", p.names)
 	p.named = append(p.named, s)
-	oid := uint32(oidTextArray)
-	if s.scalars {
-		oid = oidText
-	}
 	oids := make([]uint32, len(s.at)+len(s.image))
 	for i := range oids {
-		oids[i] = oid
+		oids[i] = oidText
+		if !s.scalars {
+			oids[i] = arrayOf[s.sent[i]]
+		}
 	}
 	open.SendPrepare(s.name, s.sql, oids)
 	p.pending = append(p.pending, pending{table: a.table, kind: a.kind, prepare: s})
@@ -143,10 +145,8 @@ func (p *pipeline) evict(open *pgconn.Pipeline) {
 	p.named = p.named[:0]
 }
 
-const oidTextArray = 1009
-
 // encode makes one parameter per column. The parameters are valid until the next call.
-func (p *pipeline) encode(s *prepared, rows []rowChange) [][]byte {
+func (p *pipeline) encode(s *prepared, rows []rowChange) ([][]byte, error) {
 	type span struct{ from, to int }
 	spans := make([]span, 0, len(s.at)+len(s.image))
 	p.scratch = p.scratch[:0]
@@ -162,23 +162,21 @@ func (p *pipeline) encode(s *prepared, rows []rowChange) [][]byte {
 			p.unsent += len(value)
 			p.unread += len(value)
 		}
-		return values
+		return values, nil
 	}
-	for _, column := range s.at {
+	for n, column := range slices.Concat(s.at, s.image) {
 		from := len(p.scratch)
-		p.scratch = appendArray(p.scratch, rows, column, false)
-		spans = append(spans, span{from, len(p.scratch)})
-	}
-	for _, column := range s.image {
-		from := len(p.scratch)
-		p.scratch = appendArray(p.scratch, rows, column, true)
+		var err error
+		if p.scratch, err = appendArray(p.scratch, rows, column, n >= len(s.at), s.sent[n]); err != nil {
+			return nil, err
+		}
 		spans = append(spans, span{from, len(p.scratch)})
 	}
 	values := make([][]byte, len(spans))
 	for i, s := range spans {
 		values[i] = p.scratch[s.from:s.to:s.to]
 	}
-	return values
+	return values, nil
 }
 
 func scalar(v wal.Value) []byte {
@@ -189,30 +187,6 @@ func scalar(v wal.Value) []byte {
 		return []byte{}
 	}
 	return v.Data
-}
-
-// appendArray writes one column of the rows as a text[] in the binary format: dimensions, whether there are nulls,
-// element type, length, lower bound, and each element behind its length.
-func appendArray(to []byte, rows []rowChange, column int, image bool) []byte {
-	to = binary.BigEndian.AppendUint32(to, 1)
-	to = binary.BigEndian.AppendUint32(to, 1)
-	to = binary.BigEndian.AppendUint32(to, oidText)
-	to = binary.BigEndian.AppendUint32(to, uint32(len(rows)))
-	to = binary.BigEndian.AppendUint32(to, 1)
-	for i := range rows {
-		v := &rows[i].at
-		if image {
-			v = &rows[i].image
-		}
-		value := &(*v)[column]
-		if value.Kind != wal.Text {
-			to = append(to, 0xff, 0xff, 0xff, 0xff)
-			continue
-		}
-		to = binary.BigEndian.AppendUint32(to, uint32(len(value.Data)))
-		to = append(to, value.Data...)
-	}
-	return to
 }
 
 // flush waits for all results. The error is the first failure, as a misfit when the server or a count says so.

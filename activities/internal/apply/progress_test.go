@@ -110,20 +110,24 @@ func TestLaterAttemptEndsTheEarlierOne(t *testing.T) {
 // The session of a frozen process may belong to another role, or be cut off: then only the row stops it.
 func TestWriterWhosePlaceIsTakenWritesNothing(t *testing.T) {
 	t.Parallel()
-	for name, take := range map[string]string{
-		"by a later attempt":     "update dts_sync.lane set token = token + 1",
-		"by another execution":   "update dts_sync.migration set run = 'run-2'",
-		"by the opening":         "update dts_sync.migration set opened_at = now()",
-		"by a moved position":    "update dts_sync.progress set end_lsn = 'FFFF/0'",
-		"by a writer's own lane": "update dts_sync.progress set token = token + 1",
+	for name, each := range map[string]struct {
+		take string
+		kind migration.FaultKind
+	}{
+		"by a later attempt":     {"update dts_sync.lane set token = token + 1", migration.FaultReplaced},
+		"by another execution":   {"update dts_sync.migration set run = 'run-2'", migration.FaultFenced},
+		"by its later attempt":   {"update dts_sync.migration set run = 'run-2'; update dts_sync.lane set token = token + 1", migration.FaultFenced},
+		"by the opening":         {"update dts_sync.migration set opened_at = now()", migration.FaultFenced},
+		"by a moved position":    {"update dts_sync.progress set end_lsn = 'FFFF/0'", migration.FaultReplaced},
+		"by a writer's own lane": {"update dts_sync.progress set token = token + 1", migration.FaultReplaced},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, plain)
 			r.start()
 			r.script("insert into a values (1, 'a')")
-			r.target.Exec(t, take)
-			mustFail(t, r.tryDrain(0), migration.FaultFenced)
+			r.target.Exec(t, each.take)
+			mustFail(t, r.tryDrain(0), each.kind)
 			if n := pgtest.Value[int](t, r.target, "select count(*) from a"); n != 0 {
 				t.Fatal("a fenced writer wrote")
 			}
@@ -143,7 +147,7 @@ func TestTwoLanesCannotBothMoveThePosition(t *testing.T) {
 	r.script("insert into a values (1, 'a')")
 	all := r.receive()
 	must(t, other.Apply(t.Context(), all))
-	mustFail(t, r.applier.Apply(t.Context(), all), migration.FaultFenced)
+	mustFail(t, r.applier.Apply(t.Context(), all), migration.FaultReplaced)
 	r.mustEqual()
 }
 

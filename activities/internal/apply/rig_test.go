@@ -36,6 +36,7 @@ type rig struct {
 	decoder        *wal.Decoder
 	applier        *apply.Applier
 	partBytes      int
+	midway         func() // called by copies, if it is set, after each chunk of a table but the last
 	tables         []mapping.Table
 }
 

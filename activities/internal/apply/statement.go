@@ -47,7 +47,8 @@ type prepared struct {
 	name    string // "" until it is prepared in this session
 	at      []int
 	image   []int
-	scalars bool // takes values of one row instead of arrays
+	sent    []uint32 // by value: its type in an array
+	scalars bool     // takes values of one row as texts, instead of arrays
 }
 
 // forms are the statements of an action, in order; the counts of those that count are added up.
@@ -215,18 +216,19 @@ func (t *table) takes(columns []int, filtered bool) []int {
 	return values
 }
 
-// arrays is the FROM item that makes rows of the parameters: columns o<i> to find rows, n<i> for new values.
-func (p *prepared) arrays() string {
-	var parameters, names []string
-	for _, i := range p.at {
-		parameters = append(parameters, fmt.Sprintf("$%d::text[]", len(parameters)+1))
-		names = append(names, fmt.Sprintf("o%d", i))
+// arrays is the FROM item that makes rows of the parameters: columns o<i> to find rows, n<i> for new values. As items of a
+// select list they come row by row; as a function of several arrays the server would store each of them first.
+func (t *table) arrays(p *prepared) string {
+	var items []string
+	add := func(prefix string, columns []int) {
+		for _, i := range columns {
+			p.sent = append(p.sent, t.given[i].sent)
+			items = append(items, fmt.Sprintf("unnest($%d) as %s%d", len(items)+1, prefix, i))
+		}
 	}
-	for _, i := range p.image {
-		parameters = append(parameters, fmt.Sprintf("$%d::text[]", len(parameters)+1))
-		names = append(names, fmt.Sprintf("n%d", i))
-	}
-	return "unnest(" + strings.Join(parameters, ", ") + ") as x(" + strings.Join(names, ", ") + ")"
+	add("o", p.at)
+	add("n", p.image)
+	return "(select " + strings.Join(items, ", ") + ") as x"
 }
 
 // matches compares the target's key with that of a side, by the operators of its index.
@@ -262,7 +264,7 @@ func (t *table) wanted(join string) string {
 // buildRemove deletes by key; the new row matters where it has fixed columns, or for the filter.
 func (t *table) buildRemove(fixed []int, filter string) *prepared {
 	p := &prepared{at: t.key, image: t.takes(fixed, filter != "")}
-	p.sql = fmt.Sprintf("delete from %s as t using %s%s%s where %s%s%s", t.only(), p.arrays(), t.evaluate(before, t.found, false),
+	p.sql = fmt.Sprintf("delete from %s as t using %s%s%s where %s%s%s", t.only(), t.arrays(p), t.evaluate(before, t.found, false),
 		t.evaluate(after, fixed, filter != ""), t.matches("t", before), t.differs(fixed), filter)
 	return p
 }
@@ -270,7 +272,7 @@ func (t *table) buildRemove(fixed []int, filter string) *prepared {
 // buildMakeRoom deletes what is left over under a row's new key.
 func (t *table) buildMakeRoom() *prepared {
 	p := &prepared{at: t.key, image: t.takes(t.found, t.condition != "")}
-	p.sql = fmt.Sprintf("delete from %s as t using %s%s%s where %s and not (%s) and %s", t.only(), p.arrays(),
+	p.sql = fmt.Sprintf("delete from %s as t using %s%s%s where %s and not (%s) and %s", t.only(), t.arrays(p),
 		t.evaluate(before, t.found, false), t.evaluate(after, t.found, t.condition != ""), t.matches("t", after), t.matches("t", before), t.goes())
 	return p
 }
@@ -296,7 +298,7 @@ func (t *table) buildChange(s shape, set []int) *prepared {
 	if t.marked && s.absent != "" {
 		where += " and not exists (" + t.marks(before) + ")"
 	}
-	from := p.arrays() + t.evaluate(before, t.found, false) + t.evaluate(after, append(slices.Clone(set), t.fixed...), t.condition != "")
+	from := t.arrays(p) + t.evaluate(before, t.found, false) + t.evaluate(after, append(slices.Clone(set), t.fixed...), t.condition != "")
 	var sets []string
 	for _, i := range set {
 		sets = append(sets, fmt.Sprintf("%s = %s", migration.Quote(t.columns[i].name), t.value(after, i)))
@@ -337,7 +339,7 @@ func (t *table) buildReplace(s shape, fixed []int) *prepared {
 	}
 	p.sql = fmt.Sprintf("with d as (delete from %s as t using %s%s%s where %s returning %s) "+
 		"insert into %s (%s) overriding system value select %s from d",
-		t.only(), p.arrays(), t.evaluate(before, t.found, false), t.evaluate(after, known, t.condition != ""), where, strings.Join(returned, ", "),
+		t.only(), t.arrays(p), t.evaluate(before, t.found, false), t.evaluate(after, known, t.condition != ""), where, strings.Join(returned, ", "),
 		t.target.SQL(), strings.Join(names, ", "), strings.Join(values, ", "))
 	return p
 }
@@ -360,7 +362,7 @@ func (t *table) buildInsert(onConflict string) *prepared {
 	}
 	from := "(select) as x"
 	if len(p.image) > 0 {
-		from = p.arrays()
+		from = t.arrays(p)
 	}
 	p.sql = fmt.Sprintf("insert into %s (%s) %sselect %s from %s", t.target.SQL(), strings.Join(names, ", "), overriding,
 		strings.Join(values, ", "), from) + t.evaluate(after, all, t.condition != "") + t.wanted(" where ") + onConflict

@@ -62,6 +62,7 @@ type given struct {
 	name  string // on the source
 	seen  string // the type, with its collation, as which expressions see it; "" = none reads it
 	plain column // the column that it is written to; without a name, its type on the source
+	sent  uint32 // oid of the type as which it goes to the target, oidText for all but whole numbers
 }
 
 // column is one column of the target.

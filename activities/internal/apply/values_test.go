@@ -117,6 +117,9 @@ insert into a values (1, 'sad', '(1,"a,b")', 5, row(row(2, 'x"y')::pair, '{sad,o
  '10.0.0.1/8', '10.0.0.0/8', '08:00:2b:01:02:03', 'a:1 b:2', 'a & b', '\x00ff', '4713-01-01 BC', '24:00:00', '12:00:00+05:30', '-1 mons +2 days -03:00', 1.1, 0.1, 12345.6789, '6ecd8c99-4036-403d-bf84-cf8400f67836', '(1,2)', '((0,0),(1,1))', '16/B374D848', 4000000000, 'pg_class', 'nm', 'ab', true, 'infinity', 'ab  ');
 insert into a (id) values (2);
 update a set d = 6, j = '{"z": [1, 2]}', ch = '', ar = '{}', f8 = '-0', dt = 'infinity' where id = 1; update a set id = 3 where id = 1; update a set e = 'ok' where id = 2`, 14},
+	{"whole numbers at their limits", "create domain even as int8 check (value % 2 = 0); create table a (s int2, i int4, b int8, e even, a int8[], v int8, primary key (b, s, i))", `
+insert into a values (-32768, -2147483648, -9223372036854775808, -2, '{9223372036854775807,NULL}', 0), (32767, 2147483647, 9223372036854775807, 2, null, null), (0, 0, 0, 0, '{}', -1);
+update a set v = 9223372036854775807 where s = 0; update a set v = null where i < 0; update a set e = e - 2; update a set s = -1, i = -1, b = -1 where s = 0; delete from a where s = 32767`, 10},
 	{"strange names", `create schema "select"; create type "select"."Ty pe" as enum ('x'); create table "select"."Ta""b.l e" ("Id x" int, "выбор" "select"."Ty pe", "` + long63 + `" text, "n0" int, "t" int, "x" int, primary key ("Id x", "выбор"))`, `
 insert into "select"."Ta""b.l e" values (1, 'x', 'a', 1, 2, 3); update "select"."Ta""b.l e" set n0 = 5, t = 6, x = 7; update "select"."Ta""b.l e" set "Id x" = 2`, 10},
 	{"full identity without key, duplicates and nulls", "create table a (x int, n numeric, j json, p point, v text, xm xml, f float8); alter table a replica identity full", `

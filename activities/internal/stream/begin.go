@@ -51,10 +51,7 @@ func tryBegin(ctx context.Context, config Config) (*pgconn.PgConn, time.Duration
 	if err != nil {
 		return nil, 0, err
 	}
-	interval, err := prepare(ctx, conn, config)
-	if err == nil {
-		err = start(ctx, conn, config)
-	}
+	interval, err := tryStart(ctx, conn, config)
 	if err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 		defer cancel()
@@ -62,6 +59,31 @@ func tryBegin(ctx context.Context, config Config) (*pgconn.PgConn, time.Duration
 		return nil, 0, err
 	}
 	return conn, interval, nil
+}
+
+func tryStart(ctx context.Context, conn *pgconn.PgConn, config Config) (time.Duration, error) {
+	if err := recognise(ctx, conn, config); err != nil {
+		return 0, err
+	}
+	interval, err := prepare(ctx, conn, config)
+	if err != nil {
+		return 0, err
+	}
+	if err := start(ctx, conn, config); err != nil || config.Held == nil {
+		return interval, err
+	}
+	return interval, config.Held(ctx)
+}
+
+func recognise(ctx context.Context, conn *pgconn.PgConn, config Config) error {
+	if config.Recognise == nil {
+		return nil
+	}
+	found, err := pglogrepl.IdentifySystem(ctx, conn)
+	if err != nil {
+		return config.Source.Fault("identify", "", err)
+	}
+	return config.Recognise(found.SystemID, int(found.Timeline))
 }
 
 // statusMax bounds how long a confirmed position stays untold.

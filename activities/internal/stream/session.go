@@ -29,6 +29,12 @@ type Config struct {
 	Start migration.LSN
 	// Version is the source's server_version_num.
 	Version int
+	// Recognise, if not nil, refuses the server that answered. Where several hosts are named, it may be another one than a
+	// moment ago.
+	Recognise func(system string, timeline int) error
+	// Held, if not nil, is asked when nobody else can move the slot any more and the source was not told a position yet:
+	// older servers would move a slot back to it that is ahead, and hide that changes are gone.
+	Held func(context.Context) error
 	// BudgetBytes bounds what is decoded and not yet taken; 0 = 64 MB.
 	BudgetBytes int
 }

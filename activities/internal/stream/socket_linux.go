@@ -1,26 +1,11 @@
 package stream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"syscall"
-	"time"
 )
-
-// tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall does not name.
-const tcpUserTimeout = 0x12
-
-// limitUnacknowledged bounds how long written bytes may stay unacknowledged. A kernel that refuses leaves the
-// retransmission limit, a quarter of an hour.
-func limitUnacknowledged(conn *net.TCPConn, limit time.Duration) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(limit.Milliseconds()))
-	})
-}
 
 func gatherable(conn *net.TCPConn) syscall.RawConn {
 	raw, err := conn.SyscallConn()
@@ -34,19 +19,23 @@ func gatherable(conn *net.TCPConn) syscall.RawConn {
 // socket's buffer to hold them.
 const manyBytes = 1 << 20
 
+// narrow sets SO_RCVBUF of socket(7), which also keeps the kernel from enlarging the window again. TCP_WINDOW_CLAMP does not.
+func narrow(raw syscall.RawConn) error { return set(raw, syscall.SO_RCVBUF, narrowBuffer) }
+
 // lowWater sets SO_RCVLOWAT of socket(7): the runtime polls every socket all the time, also those that nobody reads.
-func lowWater(raw syscall.RawConn, single bool) (err error) {
+func lowWater(raw syscall.RawConn, single bool) error {
 	bytes := 1
 	if !single {
 		bytes = manyBytes
 	}
+	return set(raw, syscall.SO_RCVLOWAT, bytes)
+}
+
+func set(raw syscall.RawConn, option, value int) (err error) {
 	controlErr := raw.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, bytes)
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, option, value)
 	})
-	if controlErr != nil {
-		return controlErr
-	}
-	return err
+	return errors.Join(controlErr, err)
 }
 
 // readNow reads what is there. Nothing is no error.

@@ -5,14 +5,12 @@ package stream
 import (
 	"net"
 	"syscall"
-	"time"
 )
-
-// limitUnacknowledged leaves the system's retransmission limit.
-func limitUnacknowledged(*net.TCPConn, time.Duration) {}
 
 // gatherable is no socket: what follows is for Linux.
 func gatherable(*net.TCPConn) syscall.RawConn { return nil }
+
+func narrow(syscall.RawConn) error { return syscall.EINVAL }
 
 func lowWater(syscall.RawConn, bool) error { return syscall.EINVAL }
 

@@ -187,6 +187,36 @@ func TestHugeTransactionStaysInBudget(t *testing.T) {
 	require.Less(t, most-min(most, before.HeapAlloc), uint64(4*b.config.BudgetBytes), "100 MB of rows have passed")
 }
 
+func TestSmallTransactionsStayInBudgetWhileTheTargetStands(t *testing.T) {
+	b := prepare(t, pgtest.Shared(t))
+	b.config.BudgetBytes = 2 << 20
+	session := b.open(t)
+	const rows = 30_000
+	b.From.Exec(t, fmt.Sprintf("do $$ begin for i in 1..%d loop insert into keyed values (i, repeat('x', 1900)); commit; end loop; end $$", rows))
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	changes := 0
+	for _, tx := range next(t, session) {
+		changes += len(tx.Changes)
+	}
+	sent := ""
+	require.Eventually(t, func() bool {
+		last := sent
+		sent = pgtest.Value[string](t, b.From, "select sent_lsn::text from pg_stat_replication where application_name = $1", b.config.Session)
+		return sent == last
+	}, 20*time.Second, 300*time.Millisecond)
+	// The kernel's buffers take tens of megabytes.
+	require.True(t, pgtest.Value[bool](t, b.From, "select pg_current_wal_lsn() - $1::pg_lsn > 5000000", sent), "the walsender waits for us")
+	runtime.GC()
+	runtime.ReadMemStats(&now)
+	require.Less(t, now.HeapAlloc-min(now.HeapAlloc, before.HeapAlloc), uint64(6*b.config.BudgetBytes), "57 MB of rows are waiting")
+	for _, tx := range collect(t, session, rows-changes) {
+		changes += len(tx.Changes)
+	}
+	require.Equal(t, rows, changes)
+}
+
 func TestEarlierSessionOfOursGivesTheSlotUp(t *testing.T) {
 	t.Parallel()
 	b := prepare(t, pgtest.Shared(t))
@@ -223,6 +253,47 @@ func TestMissingSlotIsLost(t *testing.T) {
 	b.From.Exec(t, "select pg_drop_replication_slot($1)", b.config.Slot)
 	_, err := stream.Open(t.Context(), b.config)
 	_ = slottest.MustFault(t, migration.FaultSlotLost, err)
+}
+
+// Between a look at the slot and the start of the stream anybody may read from it, make it anew, or take the server's place.
+func TestSlotThatRanAheadUnseenIsNotStreamedFrom(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{10, 15, 18} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			b := prepare(t, pgtest.Server(t, pgtest.Major(major)))
+			b.From.Exec(t, "insert into keyed values (1)")
+			b.From.Exec(t, "select pg_drop_replication_slot($1)", b.config.Slot)
+			b.From.Exec(t, "select pg_create_logical_replication_slot($1, 'pgoutput')", b.config.Slot)
+			ahead := b.flushed(t)
+			known, err := slot.Expect(t.Context(), b.Ledger(t))
+			require.NoError(t, err)
+			b.config.Recognise = known.Recognise
+			b.config.Held = func(ctx context.Context) error { return slot.Check(ctx, b.Connect(t, b.Source), known) }
+			for range 2 {
+				_, err = stream.Open(t.Context(), b.config)
+				_ = slottest.MustFault(t, migration.FaultSlotLost, err)
+			}
+			require.Equal(t, ahead, b.flushed(t), "it was not told a position that hides the gap")
+		})
+	}
+}
+
+func TestStreamOfAnotherServerIsRefused(t *testing.T) {
+	t.Parallel()
+	b := prepare(t, pgtest.Shared(t))
+	known, err := slot.Expect(t.Context(), b.Ledger(t))
+	require.NoError(t, err)
+	b.config.Recognise = known.Recognise
+	b.open(t).Close()
+	for name, wrong := range map[string]slot.Expected{
+		"system identifier": {SystemID: "1", Timeline: known.Timeline},
+		"timeline":          {SystemID: known.SystemID, Timeline: known.Timeline + 1},
+	} {
+		b.config.Recognise = wrong.Recognise
+		_, err := stream.Open(t.Context(), b.config)
+		require.Contains(t, slottest.MustFault(t, migration.FaultWrongServer, err).Message, name)
+	}
 }
 
 func TestSourceThatGoesDownIsAConnectionFault(t *testing.T) {
