@@ -77,6 +77,8 @@ type Watch struct {
 	Publications []string
 	// Everything: the definition means every table, so that a new one is missing on the target.
 	Everything bool
+	// Indexes: new ones are told against what was seen first; else somebody compares them with the schema that was migrated.
+	Indexes bool
 
 	first map[uint32]relation
 }
@@ -223,7 +225,7 @@ func (w *Watch) since(is relation) []Finding {
 		was, are []string
 	}{{"constraint", first.constraints, is.constraints}, {"index", first.indexes, is.indexes}} {
 		for _, name := range each.are {
-			if !slices.Contains(each.was, name) {
+			if !slices.Contains(each.was, name) && (each.what != "index" || w.Indexes) {
 				add("%s %s was added; the target does not have it", each.what, name)
 			}
 		}
@@ -265,8 +267,8 @@ func (w *Watch) others(ctx context.Context, conn *pgx.Conn, planned []ledger.Tab
 		case below && is.decoded && !is.published && w.Everything:
 			found = append(found, Finding{Table: is.name, Text: "the table is a new partition, and the source does not publish it", Grave: true, Attached: true, Hint: hintUnpublished})
 		case below && is.decoded && attached:
-			var rows bool
-			if err := conn.QueryRow(ctx, "select exists (select from only "+is.name.SQL()+")").Scan(&rows); err != nil {
+			rows, err := mayHaveRows(ctx, conn, is)
+			if err != nil {
 				return nil, err
 			}
 			if rows {
@@ -279,6 +281,16 @@ func (w *Watch) others(ctx context.Context, conn *pgx.Conn, planned []ledger.Tab
 		}
 	}
 	return found, nil
+}
+
+// mayHaveRows is true, too, where they would be hidden from us.
+func mayHaveRows(ctx context.Context, conn *pgx.Conn, table relation) (rows bool, err error) {
+	const hidden = "select not pg_catalog.has_table_privilege($1::oid, 'select') or pg_catalog.row_security_active($1::oid)"
+	if err := conn.QueryRow(ctx, hidden, table.oid).Scan(&rows); err != nil || rows {
+		return rows, err
+	}
+	err = conn.QueryRow(ctx, "select exists (select from only "+table.name.SQL()+")").Scan(&rows)
+	return rows, err
 }
 
 const (

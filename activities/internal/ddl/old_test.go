@@ -5,11 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/pgdts/pgdts/activities/internal/catalog"
-	"github.com/pgdts/pgdts/activities/internal/ledger"
-	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/tests/pgtest"
-	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 // The oldest server publishes no roots: a partition that is made later is in no publication, and its rows would be missing.
@@ -18,15 +14,7 @@ func TestNewPartitionsOfOldServersAreGrave(t *testing.T) {
 	db := pgtest.Database(t, pgtest.Server(t, pgtest.Major(10)))
 	db.Exec(t, `create table p (k int) partition by range (k); create table p1 partition of p for values from (0) to (9);
 		create publication look for table p1`)
-	conn := db.Conn(t)
-	_, err := conn.Exec(t.Context(), "set search_path = pg_catalog")
-	require.NoError(t, err)
-	read, err := catalog.Tables(t.Context(), conn)
-	require.NoError(t, err)
-	var planned []ledger.Table
-	for _, table := range read {
-		planned = append(planned, ledger.Table{Table: mapping.Whole(table), Mode: table.Mode(migration.InsertOnly)})
-	}
+	conn, planned := asPlanned(t, db)
 	watch := Watch{Publications: []string{"look"}, Everything: true}
 	found, err := watch.Look(t.Context(), conn, planned)
 	require.NoError(t, err)

@@ -3,6 +3,8 @@ package follow
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/pgdts/pgdts/activities/internal/slot"
@@ -12,6 +14,8 @@ import (
 
 // errNotRunning is for those who wait for a stream that is over.
 var errNotRunning = errors.New("the stream is not running")
+
+const noteStandbys = "it sends no change before its standbys have it (synchronized_standby_slots), and waits for one"
 
 // board is what the running stream shows to everybody else. Whoever waits is woken by every change of it.
 type board struct {
@@ -24,8 +28,11 @@ type board struct {
 	tables   migration.TableCounts
 	changes  int64
 	slot     slot.Status
+	wal      migration.WAL
+	held     bool // back by the source, for its standbys
 	markers  map[string]migration.LSN
 	notes    []string // of the source's tables
+	kept     []string // of the ledger, for as long as the migration lives
 	waiting  int
 	ended    bool
 	err      error
@@ -55,7 +62,25 @@ func (b *board) moved(position migration.LSN, tables migration.TableCounts, chan
 	b.update(func() { b.position, b.tables, b.changes = position, tables, changes })
 }
 
-func (b *board) retained(status slot.Status) { b.update(func() { b.slot = status }) }
+func (b *board) retained(status slot.Status, wal migration.WAL) {
+	b.update(func() {
+		// With such standbys every change waits for a moment: what stands still between two looks is held back.
+		b.held = status.WaitsForStandbys() && b.slot.WaitsForStandbys() && status.Confirmed == b.slot.Confirmed
+		b.slot, b.wal = status, wal
+	})
+}
+
+// remember shows what the ledger notes of a source that failed over: it matters for as long as the migration lives.
+func (b *board) remember(notes []string) {
+	b.update(func() {
+		b.kept = nil
+		for _, note := range notes {
+			if strings.HasPrefix(note, slot.NoteFailover) {
+				b.kept = append(b.kept, note)
+			}
+		}
+	})
+}
 
 func (b *board) marked(marker string, end migration.LSN) {
 	b.update(func() { b.markers[marker] = end })
@@ -96,7 +121,11 @@ func (b *board) session() *stream.Session {
 func (b *board) beat() migration.Beat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	beat := migration.Beat{Changes: b.base + b.changes, WALRetained: b.slot.Retained, Notes: b.notes}
+	beat := migration.Beat{Changes: b.base + b.changes, Notes: slices.Concat(b.kept, b.notes)}
+	if b.held {
+		beat.Notes = append(beat.Notes, noteStandbys)
+	}
+	beat.SetWAL(b.wal)
 	positions := migration.Positions{Applied: b.position, Source: b.slot.Current}
 	if b.stream != nil {
 		positions.Confirmed = b.stream.Confirmed()

@@ -344,3 +344,32 @@ func TestIdleSourceIsConfirmed(t *testing.T) {
 	b.From.WaitUntil(t, fmt.Sprintf("select confirmed_flush_lsn > '%s' from pg_replication_slots where slot_name = '%s'", before, b.Spec.ID.Slot()))
 	require.NoError(t, stop())
 }
+
+// What other databases of the cluster write is not ours, and must not fill the source's disk because we have nothing to read.
+func TestIdleDatabaseBesideABusyOneLetsTheSourceForget(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t, pgtest.Setting("max_slot_wal_keep_size", "100MB"))
+	b := bench{slottest.New(t, server, keyed), &recorder{}}
+	b.Prepare(t)
+	busy := pgtest.Database(t, server)
+	busy.Exec(t, "create table noise as select repeat('x', 1000) from generate_series(1, 60000)")
+	const kept = "(select pg_current_wal_lsn() - restart_lsn from pg_replication_slots)"
+	b.From.WaitUntil(t, "select "+kept+" > 60000000")
+	f := b.follower(t)
+	stop := start(t, f)
+	// A slot moves over a record of running transactions, of which a checkpoint writes one.
+	require.Eventually(t, func() bool {
+		busy.Exec(t, "checkpoint")
+		return pgtest.Value[bool](t, b.From, "select "+kept+" < 10000000")
+	}, 30*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool {
+		wal := f.Status().WAL()
+		return wal.Retained < 10_000_000 && wal.Limit > 80<<20 && wal.Alert == 0
+	}, 20*time.Second, 50*time.Millisecond)
+	require.NoError(t, stop())
+	alerts := map[int]bool{}
+	for _, beat := range b.Beats() {
+		alerts[beat.WALAlert] = true
+	}
+	require.Contains(t, alerts, 50, "the level was told of while it lasted")
+}

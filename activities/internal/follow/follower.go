@@ -28,6 +28,12 @@ type Config struct {
 	Report         func(migration.Beat)
 	Logger         *zap.Logger
 	Gate           *throttle.Meter // nil: open
+	// FollowDDL lets the target have new indexes and comments of the source while changes are followed, where the definition
+	// says so. A cutover does not: it would wait for them.
+	FollowDDL bool
+	// FollowFailover lets the migration go on with a standby that has taken the source's place, where that is exact. A cutover
+	// does not: what it has fenced may be another server.
+	FollowFailover bool
 }
 
 // laneName is where the stream writes. The cutover follows in the same lane: only one of them runs.
@@ -118,11 +124,19 @@ func (f *Follower) Hold(ctx context.Context) error {
 
 func (f *Follower) run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
-	group.Go(func() error { return f.pump(running) })        // ends with ctx, after the batch in hand
-	group.Go(func() error { return f.beat(running) })        // ends with ctx
-	group.Go(func() error { return f.watch(running) })       // ends with ctx, or the slot
-	group.Go(func() error { return f.keepLease(running) })   // ends with ctx, or the lease
-	group.Go(func() error { return f.watchShapes(running) }) // ends with ctx, or a table that went its own way
+	applying, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group.Go(func() error { return f.pump(running, applying, stop) }) // ends with ctx, after the batch in hand
+	group.Go(func() error { return f.beat(running) })                 // ends with ctx
+	group.Go(func() error { return f.watch(running) })                // ends with ctx, or the slot
+	group.Go(func() error { return f.watchShapes(running) })          // ends with ctx, or a table that went its own way
+	group.Go(func() error {                                           // ends with ctx, or the lease
+		err := f.keepLease(running)
+		if err != nil {
+			stop() // the target is silent, or another's: no batch can be finished
+		}
+		return err
+	})
 	return group.Wait()
 }
 
@@ -137,13 +151,19 @@ func (f *Follower) open(ctx context.Context) error {
 	}
 	f.applier = opened
 	f.expected.Applied = f.applier.Position()
+	if f.config.FollowFailover {
+		if err := f.followFailover(ctx); err != nil {
+			return err
+		}
+	}
 	if err := slot.Check(ctx, f.source.conn, f.expected); err != nil {
 		return err
 	}
 	f.stream, err = stream.Open(ctx, stream.Config{
 		Source: f.config.Source, ID: f.config.Spec.ID, Session: f.lane.Session(),
 		Slot: f.expected.Slot, Publications: f.expected.Publications,
-		Start: f.expected.Applied, Version: f.source.version,
+		Start: f.expected.Applied, Version: f.source.version, Recognise: f.expected.Recognise,
+		Held: func(ctx context.Context) error { return slot.Check(ctx, f.source.conn, f.expected) },
 	})
 	if err != nil {
 		return err
@@ -153,6 +173,19 @@ func (f *Follower) open(ctx context.Context) error {
 	f.config.Logger.Info("following changes", zap.String(migration.KeySlot, f.expected.Slot),
 		zap.Stringer(migration.KeyLSN, f.expected.Applied))
 	return nil
+}
+
+func (f *Follower) followFailover(ctx context.Context) (err error) {
+	before := f.expected.Timeline
+	f.expected, err = slot.Failover{
+		Source: f.config.Source, Conn: f.source.conn, Target: f.target, Lane: f.lane, Logger: f.config.Logger,
+	}.Follow(ctx, f.expected)
+	if err != nil || f.expected.Timeline == before {
+		return err
+	}
+	recorded, err := ledger.Ledger{ID: f.config.Spec.ID, Conn: f.target}.Read(ctx)
+	f.board.remember(recorded.Notes)
+	return f.config.Target.Fault("read ledger", string(f.config.Spec.ID), err)
 }
 
 func (f *Follower) enter(ctx context.Context) error {
@@ -177,6 +210,7 @@ func (f *Follower) enter(ctx context.Context) error {
 		return f.config.Target.Fault("read ledger", string(f.config.Spec.ID), err)
 	}
 	f.changes = recorded.Changes
+	f.board.remember(recorded.Notes)
 	if f.planned, err = known.Tables(ctx); err != nil {
 		return f.config.Target.Fault("read ledger", string(f.config.Spec.ID), err)
 	}

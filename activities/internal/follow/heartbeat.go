@@ -142,6 +142,7 @@ func (f *Follower) emit(ctx context.Context, kind string, number int64) (string,
 
 // watch looks at the slot, and at the source's clock.
 func (f *Follower) watch(ctx context.Context) error {
+	meter := slot.NewMeter(f.config.Logger)
 	for {
 		err := f.source.do(ctx, func(ctx context.Context) error {
 			status, err := slot.Inspect(ctx, f.source.conn, f.expected.Slot)
@@ -149,7 +150,7 @@ func (f *Follower) watch(ctx context.Context) error {
 				return err
 			}
 			f.heartbeat.clock(status.Now, time.Now())
-			f.board.retained(status)
+			f.board.retained(status, meter.Measure(f.expected.Slot, status, time.Now()))
 			return nil
 		})
 		if err != nil {

@@ -23,10 +23,9 @@ const (
 	inHandWithin = 20 * time.Second
 )
 
-// pump moves batches until ctx ends. The batch in hand is finished, since half of it would be rolled back and read again.
-func (f *Follower) pump(ctx context.Context) error {
-	applying, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+// pump moves batches until ctx ends. The batch in hand is finished, since half of it would be rolled back and read again,
+// unless applying ends, by stop or else.
+func (f *Follower) pump(ctx, applying context.Context, stop func()) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(inHandWithin, stop) })()
 	for ctx.Err() == nil {
 		batch, err := f.stream.Next(ctx, f.limits())

@@ -20,12 +20,17 @@ const shapesEvery = 30 * time.Second
 // watchShapes tells what the source's tables have become, and stops the stream where it would go on without changes that
 // belong to the target.
 func (f *Follower) watchShapes(ctx context.Context) error {
-	watch := ddl.Watch{Publications: f.expected.Publications, Everything: len(f.config.Spec.Objects) == 0}
+	watch := ddl.Watch{
+		Publications: f.expected.Publications, Everything: len(f.config.Spec.Objects) == 0,
+		Indexes: !f.config.Spec.Has(migration.TypeSchema),
+	}
+	beside := beside{follower: f}
 	for {
-		err := f.lookAtShapes(ctx, &watch)
+		err := f.lookAtShapes(ctx, &watch, &beside)
 		if fault, ok := migration.AsFault(err); ok && (fault.Kind == migration.FaultOther || fault.Kind == migration.FaultPrivilege) {
 			// A look takes no lock, so that a table can go while it is looked at. The next look sees it.
 			f.config.Logger.Warn("could not look at the source's tables", zap.Error(err))
+			f.board.noted([]string{"the source's tables could not be looked at: " + err.Error()})
 		} else if err != nil {
 			return err
 		}
@@ -35,7 +40,7 @@ func (f *Follower) watchShapes(ctx context.Context) error {
 	}
 }
 
-func (f *Follower) lookAtShapes(ctx context.Context, watch *ddl.Watch) error {
+func (f *Follower) lookAtShapes(ctx context.Context, watch *ddl.Watch, beside *beside) error {
 	found, err := f.findings(ctx, watch)
 	if err != nil || len(found) > 0 {
 		// What was planned may have followed meanwhile.
@@ -62,6 +67,11 @@ func (f *Follower) lookAtShapes(ctx context.Context, watch *ddl.Watch) error {
 		}
 		notes = append(notes, each.String())
 	}
+	more, err := beside.look(ctx)
+	if err != nil {
+		return err
+	}
+	notes = append(notes, more...)
 	if f.board.noted(notes) {
 		f.config.Logger.Warn("the source's tables are not as they were planned", zap.Strings("notes", notes))
 	}
@@ -73,15 +83,24 @@ const lookTimeout = "set local statement_timeout = '5s'"
 
 func (f *Follower) findings(ctx context.Context, watch *ddl.Watch) ([]ddl.Finding, error) {
 	var found []ddl.Finding
+	err := f.onSource(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		found, err = watch.Look(ctx, conn, f.planned)
+		return err
+	})
+	return found, err
+}
+
+// onSource runs one short look in the session of the heartbeats, which survives the end of ctx.
+func (f *Follower) onSource(ctx context.Context, work func(context.Context, *pgx.Conn) error) error {
 	err := f.source.do(ctx, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, f.source.conn, func(tx pgx.Tx) (err error) {
-			if _, err = tx.Exec(ctx, lookTimeout); err == nil {
-				found, err = watch.Look(ctx, f.source.conn, f.planned)
+		return pgx.BeginFunc(ctx, f.source.conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, lookTimeout); err != nil {
+				return err
 			}
-			return err
+			return work(ctx, f.source.conn)
 		})
 	})
-	return found, f.config.Source.Fault("look at tables of", string(f.config.Spec.ID), err)
+	return f.config.Source.Fault("look at tables of", string(f.config.Spec.ID), err)
 }
 
 func (f *Follower) onTarget(ctx context.Context, work func(*pgx.Conn) error) error {

@@ -73,7 +73,7 @@ func run(ctx context.Context, o options) error {
 	}
 	var latency *steady
 	if o.steady > 0 {
-		if latency, err = b.steady(ctx, fastest(results)/2); err != nil {
+		if latency, err = b.steady(ctx, fastest(results)); err != nil {
 			return err
 		}
 	}

@@ -14,20 +14,23 @@ import (
 
 // steady is how far the target was behind while the source was written to; in milliseconds.
 type steady struct {
-	Wanted  float64 `json:"wantedTransactionsPerSecond"`
-	Reached float64 `json:"reachedTransactionsPerSecond"`
-	Markers int     `json:"markers"`
-	P50     float64 `json:"p50"`
-	P99     float64 `json:"p99"`
-	Worst   float64 `json:"worst"`
+	// Unbounded is what the source wrote, beside the stream, when nothing held its clients back.
+	Unbounded float64 `json:"unboundedTransactionsPerSecond"`
+	Wanted    float64 `json:"wantedTransactionsPerSecond"`
+	Reached   float64 `json:"reachedTransactionsPerSecond"`
+	Markers   int     `json:"markers"`
+	P50       float64 `json:"p50"`
+	P99       float64 `json:"p99"`
+	Worst     float64 `json:"worst"`
 }
 
 const markEvery = 20 * time.Millisecond
 
-// steady writes TPC-B transactions at a rate, and measures from before a marker is written until it is durable on the
-// target. No transaction that was committed before the marker arrives later.
-func (b *bench) steady(ctx context.Context, rate float64) (*steady, error) {
-	if rate == 0 {
+// steady writes TPC-B transactions at half of the rate that is possible, at which a backlog is replayed or the source
+// writes beside the stream, and measures from before a marker is written until it is durable on the target. No transaction
+// that was committed before the marker arrives later.
+func (b *bench) steady(ctx context.Context, possible float64) (*steady, error) {
+	if possible == 0 {
 		return nil, nil //nolint:nilnil // the workload was not chosen
 	}
 	w := all[0]
@@ -41,29 +44,48 @@ func (b *bench) steady(ctx context.Context, rate float64) (*steady, error) {
 	if err := prepareOurs(ctx, b, w, place); err != nil {
 		return nil, err
 	}
-	s := &steady{Wanted: rate}
-	load, err := b.pgbench(ctx, w, "-R", strconv.Itoa(int(rate)), "-T", strconv.Itoa(int(b.options.steady.Seconds())))
-	if err != nil {
-		return nil, err
-	}
-	err = b.ours[place].follow(ctx, func(ctx context.Context, f *follow.Follower) error {
-		if _, err := mark(ctx, f); err != nil { // it is running
+	s := &steady{}
+	err := b.ours[place].follow(ctx, func(ctx context.Context, f *follow.Follower) (err error) {
+		if s.Unbounded, err = b.rate(ctx, w, unboundedFor, func(writing <-chan error) error { return <-writing }); err != nil {
 			return err
 		}
-		writing := make(chan error, 1)
-		go func() { writing <- load() }() // ends by itself
-		return s.measure(ctx, f, writing)
+		if _, err := mark(ctx, f); err != nil { // all of that has arrived
+			return err
+		}
+		s.Wanted = min(possible, s.Unbounded) / 2
+		s.Reached, err = b.rate(ctx, w, b.options.steady, func(writing <-chan error) error { return s.measure(ctx, f, writing) },
+			"-R", strconv.Itoa(int(s.Wanted)))
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	written, err := b.Source.Text(ctx, w.name, "select count(*)::text from pgbench_history")
-	if err != nil {
-		return nil, err
-	}
-	n, err := strconv.ParseFloat(written, 64)
-	s.Reached = n / b.options.steady.Seconds()
 	return s, err
+}
+
+const unboundedFor = 5 * time.Second
+
+// rate is how many transactions a second were written while work ran, which waits for the writing to end.
+func (b *bench) rate(ctx context.Context, w workload, long time.Duration, work func(writing <-chan error) error, arguments ...string) (float64, error) {
+	count := func() (float64, error) {
+		text, err := b.Source.Text(ctx, w.name, "select count(*)::text from pgbench_history")
+		if err != nil {
+			return 0, err
+		}
+		return strconv.ParseFloat(text, 64)
+	}
+	before, err := count()
+	if err != nil {
+		return 0, err
+	}
+	load, err := b.pgbench(ctx, w, append(arguments, "-T", strconv.Itoa(int(long.Seconds())))...)
+	if err != nil {
+		return 0, err
+	}
+	writing := make(chan error, 1)
+	go func() { writing <- load() }() // ends by itself
+	if err := work(writing); err != nil {
+		return 0, err
+	}
+	after, err := count()
+	return (after - before) / long.Seconds(), err
 }
 
 // mark waits for one marker, so that none waits behind another.
