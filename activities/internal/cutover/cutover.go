@@ -214,8 +214,11 @@ func (a *attempt) open(ctx context.Context, give context.CancelCauseFunc) error 
 	return nil
 }
 
-// survivable faults concern the cutover alone: the migration goes on without it.
-var survivable = []migration.FaultKind{migration.FaultOther, migration.FaultPrivilege, migration.FaultObject}
+// survivable faults concern the cutover alone: the migration goes on without it. Of a source that failed over, the stream
+// finds out whether it can be followed.
+var survivable = []migration.FaultKind{
+	migration.FaultOther, migration.FaultPrivilege, migration.FaultObject, migration.FaultWrongServer, migration.FaultReplaced,
+}
 
 // reason tells why the cutover was given up: what cancelled it goes before the cancellation that it caused elsewhere.
 func (a *attempt) reason(ctx context.Context, cause, err error) error {

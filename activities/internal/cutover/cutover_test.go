@@ -269,6 +269,26 @@ func TestKeylessTableIsComparedWhenItsCountersSayNothing(t *testing.T) {
 	pgtest.MustEqual(t, b.From, b.To)
 }
 
+// A new primary counts from nothing, so that counters neither clear a table without a key nor make it be copied again.
+func TestKeylessTableIsComparedAfterAFailover(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, pgtest.Shared(t), shop)
+	b.To.Exec(t, "update dts_sync.tbl set writes_base = -1")
+	settled, err := cutover.Settle(t.Context(), b.config(t))
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(settled.Notes), "nobody knows, since the source failed over")
+	require.Contains(t, fmt.Sprint(settled.Notes), "public.log")
+
+	b = newBench(t, pgtest.Shared(t), shop)
+	b.To.Exec(t, "update dts_sync.tbl set writes_base = -1")
+	for _, verdict := range b.mustRun(t).Verdicts {
+		if verdict.Table == "public.log" {
+			require.Equal(t, "hash", verdict.Method)
+		}
+	}
+	pgtest.MustEqual(t, b.From, b.To)
+}
+
 func TestLongTransactionIsNamed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, pgtest.Shared(t), shop, func(s *migration.Spec) { s.Cutover.Deadline = migration.Duration(time.Second) })
@@ -464,4 +484,16 @@ func TestOpeningWhoseAnswerWasLostStands(t *testing.T) {
 	require.Equal(t, "hash", evidence.Verified)
 	_, err := b.From.Conn(t).Exec(t.Context(), "update customer set name = 'lost'")
 	require.Equal(t, "25006", pg.SQLState(err))
+}
+
+// A cutover to whose source another server has come is given up, not asked about: the stream decides whether it can follow.
+func TestSourceThatFailedOverEndsTheCutoverAlone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, pgtest.Shared(t), shop)
+	b.To.Exec(t, "update dts_sync.migration set source_timeline = source_timeline + 1")
+	_, err := cutover.Run(t.Context(), b.config(t))
+	fault := slottest.MustFault(t, migration.FaultNotReady, err)
+	require.Contains(t, fault.Message, "the migration began on timeline 2")
+	b.To.Exec(t, "update dts_sync.migration set source_timeline = source_timeline - 1")
+	b.mustBeAsBefore(t)
 }

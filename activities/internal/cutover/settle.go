@@ -84,12 +84,19 @@ func (a *attempt) noteUnseen(ctx context.Context, tables []ledger.Table) error {
 	if err != nil {
 		return a.Source.Fault("read", "write counters", err)
 	}
-	var unseen []string
+	var unseen, unknown []string
 	_, keyless := split(tables)
 	for _, table := range keyless {
-		if writes[table.OID] != table.WriteBase {
+		switch {
+		case table.WriteBase < 0:
+			unknown = append(unknown, table.Name.String())
+		case writes[table.OID] != table.WriteBase:
 			unseen = append(unseen, table.Name.String())
 		}
+	}
+	if len(unknown) > 0 {
+		a.note("tables of which nobody knows, since the source failed over, whether they were changed in ways that are not in the stream: %s",
+			some(unknown))
 	}
 	if len(unseen) > 0 {
 		a.note("tables that were changed on the source in ways that are not in the stream, and are not equal on the target: %s", some(unseen))

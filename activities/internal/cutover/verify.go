@@ -181,7 +181,8 @@ func (a *attempt) settleKeyless(ctx context.Context, tables []ledger.Table) ([]m
 	}
 	var dirty, unknown []ledger.Table
 	for _, table := range tables {
-		if table.Published == catalog.PublishedInsert && !table.Unlogged && counters[table.OID] == table.WriteBase {
+		same := counters[table.OID] == table.WriteBase || table.WriteBase < 0 // the source failed over, and counted anew
+		if table.Published == catalog.PublishedInsert && !table.Unlogged && same {
 			unknown = append(unknown, table)
 		} else {
 			dirty = append(dirty, table)
