@@ -94,8 +94,6 @@ func (m *run) summarize(end migration.Phase, notes []string) {
 			report.Notes = append(report.Notes, note)
 		}
 	}
-	if end != migration.PhaseFinished {
-		report.Failure = m.Last
-	}
+	report.Failure = m.Cause
 	m.Report = &report
 }

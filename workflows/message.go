@@ -6,6 +6,7 @@ import "github.com/pgdts/pgdts/workflows/migration"
 const (
 	MigrationName    = "Migration"
 	DefaultTaskQueue = "pgdts"
+	copySuffix       = "/copy"
 
 	SignalStop     = "stop"
 	SignalCutover  = "cutover"
@@ -22,6 +23,10 @@ const (
 	UpdateRetry    = "retry"
 	UpdateThrottle = "throttle"
 )
+
+// CopyQueue is where the copy's lanes wait for room, beside a worker's queue: a worker takes as many as it has, and those
+// that are left wait for the next worker.
+func CopyQueue(taskQueue string) string { return taskQueue + copySuffix }
 
 // Stop is the optional argument of the stop signal.
 type Stop struct {

@@ -50,7 +50,8 @@ type state struct {
 	Check    *migration.CheckResult  `json:"check,omitempty"`
 	Report   *migration.Report       `json:"report,omitempty"`
 	Evidence step.CutoverOut         `json:"evidence,omitzero"`
-	Last     *migration.Fault        `json:"last,omitempty"`
+	Last     *migration.Fault        `json:"last,omitempty"`  // of any step, until one succeeds
+	Cause    *migration.Fault        `json:"cause,omitempty"` // why the migration ends unfinished
 
 	Attention *migration.Attention   `json:"attention,omitempty"`
 	Note      *migration.CutoverNote `json:"note,omitempty"`
@@ -152,8 +153,7 @@ func (m *run) result() (migration.Report, error) {
 	if m.Phase != migration.PhaseFailed {
 		return *m.Report, nil
 	}
-	fault := m.Last
-	return migration.Report{}, temporal.NewNonRetryableApplicationError(fault.Error(), string(fault.Kind), nil, fault, m.Report)
+	return migration.Report{}, temporal.NewNonRetryableApplicationError(m.Cause.Error(), string(m.Cause.Kind), nil, m.Cause, m.Report)
 }
 
 func (m *run) phase() (migration.Phase, error) {

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,7 +40,8 @@ type fake struct {
 	probe       func(context.Context, step.ProbeIn) (struct{}, error)
 	throttle    func(context.Context, step.ThrottleIn) (struct{}, error)
 
-	mu       sync.Mutex // fakes are called on goroutines of the environment
+	mu       sync.Mutex // fakes are called on goroutines of the environment, which hold it
+	enters   *sync.Cond // of mu: a step was entered
 	cleanups []step.CleanupIn
 	goals    []step.StreamGoal
 	entered  []string // steps in order
@@ -48,6 +50,7 @@ type fake struct {
 func newFake(t *testing.T) *fake {
 	var suite testsuite.WorkflowTestSuite
 	f := &fake{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t}
+	f.enters = sync.NewCond(&f.mu)
 	f.SetTestTimeout(time.Minute)
 	f.spec = migration.Spec{
 		ID: "pgdts/shop/abcdefghij", Source: migration.Endpoint{Host: "a", Database: "shop"}, Target: migration.Endpoint{Host: "b", Database: "shop"},
@@ -121,9 +124,17 @@ func register[In, Out any](f *fake, s step.Activity[In, Out], do func(context.Co
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.entered = append(f.entered, s.Name)
+		f.enters.Broadcast()
 		return do(ctx, in)
 	}
 	f.RegisterActivityWithOptions(one, activity.RegisterOptions{Name: s.Name})
+}
+
+// awaitEntered waits, in a step, until another one has begun, too.
+func (f *fake) awaitEntered(name string) {
+	for !slices.Contains(f.entered, name) {
+		f.enters.Wait()
+	}
 }
 
 func (f *fake) run() (migration.Report, error) {

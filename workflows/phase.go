@@ -106,7 +106,8 @@ func (m *run) objectLane() *lane {
 }
 
 // copy runs the lanes side by side. Each claims chunks from the ledger until none is left, so a slow lane is no
-// straggler and the history does not grow with the data. Where no changes follow, a snapshot is held beside them.
+// straggler and the history does not grow with the data. Where no changes follow, a snapshot is held beside them. The first
+// lane that finds everything copied ends the phase: others come to the same, but for those of a worker that is gone.
 func (m *run) copy() (migration.Phase, error) {
 	ctx, cancel := workflow.WithCancel(m.ctx)
 	defer cancel()
@@ -125,21 +126,72 @@ func (m *run) copy() (migration.Phase, error) {
 	if first != nil {
 		return "", first
 	}
-	running := lanes
+	running, all := lanes, false
 	for i := range lanes {
-		workflow.GoNamed(ctx, fmt.Sprintf("copy-%d", i+1), func(ctx workflow.Context) {
-			out, err := performAsked(m.lane(ctx, fmt.Sprintf("copy-%d", i+1)), step.Copy, func() step.CopyIn {
-				return step.CopyIn{In: m.in, Lane: i + 1}
-			})
-			m.Copied.Rows, m.Copied.Bytes = max(m.Copied.Rows, out.All.Rows), max(m.Copied.Bytes, out.All.Bytes)
+		workflow.GoNamed(ctx, copyLane(i+1), func(ctx workflow.Context) {
+			err := m.copyIn(ctx, i+1)
 			running--
+			all = all || err == nil
 			failed(err)
 		})
 	}
-	if err := workflow.Await(m.ctx, func() bool { return running == 0 }); err != nil {
+	leaves := workflow.GetVersion(m.ctx, changeLanesLeft, workflow.DefaultVersion, 1) == 1
+	if err := workflow.Await(m.ctx, func() bool { return running == 0 || leaves && all && first == nil }); err != nil {
 		return "", err
 	}
+	if running > 0 {
+		if _, err := workflow.AwaitWithTimeout(m.ctx, lastLanes, func() bool { return running == 0 }); err != nil {
+			return "", err
+		}
+		for i := range lanes {
+			delete(m.Outages, copyLane(i+1))
+		}
+	}
 	return m.next(), first
+}
+
+const (
+	// changeLanesLeft: before, a copy waited for all of its lanes, and so for the heartbeat time-out of a lost worker.
+	changeLanesLeft = "lanes left"
+	// lastLanes is how long lanes may take to see for themselves that nothing is left.
+	lastLanes = 3 * time.Second
+	// roomAfter is how long a lane without work keeps its room at first, and roomAfterMost at last: so long may a lane whose
+	// worker is gone have to wait for room. The history grows by what is between.
+	roomAfter     = time.Minute
+	roomAfterMost = 10 * time.Minute
+	// changeRoomFirst: before, a lane that made room could take it again, since a queue of Temporal's knows no order.
+	changeRoomFirst = "room first"
+	// roomPause is how long the room is left to those that wait.
+	roomPause = 5 * time.Second
+)
+
+func copyLane(number int) string { return fmt.Sprintf("copy-%d", number) }
+
+// copyIn runs a lane until it finds everything copied. One that makes room queues up again, after those that wait.
+func (m *run) copyIn(ctx workflow.Context, number int) error {
+	patience := roomAfter
+	for {
+		out, err := performAsked(m.lane(ctx, copyLane(number)), m.copying(), func() step.CopyIn {
+			return step.CopyIn{In: m.in, Lane: number, Patience: migration.Duration(patience)}
+		})
+		m.Copied.Rows, m.Copied.Bytes = max(m.Copied.Rows, out.All.Rows), max(m.Copied.Bytes, out.All.Bytes)
+		if err != nil || !out.Left {
+			return err
+		}
+		patience = min(2*patience, roomAfterMost)
+		if workflow.GetVersion(ctx, changeRoomFirst, workflow.DefaultVersion, 1) == 1 {
+			if err := workflow.Sleep(ctx, roomPause); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// copying is the step of a lane, which waits for room in a queue of its own.
+func (m *run) copying() step.Activity[step.CopyIn, step.CopyOut] {
+	lane := step.Copy
+	lane.Options.TaskQueue = CopyQueue(workflow.GetInfo(m.ctx).TaskQueueName)
+	return lane
 }
 
 // plan returns how many lanes there are to copy.
@@ -288,7 +340,7 @@ func (m *run) stopping() (migration.Phase, error) {
 	}
 	m.endWatch()
 	if !m.Incremental {
-		m.Last = migration.NewFault(migration.FaultStopped, "", "", errors.New("stopped before the migration was complete"),
+		m.Cause = migration.NewFault(migration.FaultStopped, "", "", errors.New("stopped before the migration was complete"),
 			"what is on the target is incomplete; `pgdts run --again` starts anew")
 	}
 	m.summarize(migration.PhaseStopped, append(notes, m.cleanup(migration.PhaseStopped, false)...))
@@ -304,7 +356,7 @@ func (m *run) fail(err error) migration.Phase {
 	if !ok {
 		fault, _ = faultOf(err)
 	}
-	m.Last = fault
+	m.Cause = fault
 	m.endWatch()
 	m.describe()
 	var owed []string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/pgdts/pgdts/workflows"
@@ -111,6 +112,36 @@ func TestStopInEveryPhase(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a step that was left behind says later is no cause of the end.
+func TestTheCauseOfTheEndOutlivesWhatOtherStepsSay(t *testing.T) {
+	f := newFake(t)
+	var telling, cleaning []byte
+	f.copy = func(context.Context, step.CopyIn) (step.CopyOut, error) {
+		return step.CopyOut{}, activity.ErrResultPending
+	}
+	f.throttle = func(ctx context.Context, _ step.ThrottleIn) (struct{}, error) {
+		telling = activity.GetInfo(ctx).TaskToken
+		return struct{}{}, activity.ErrResultPending
+	}
+	f.cleanup = func(ctx context.Context, _ step.CleanupIn) (step.CleanupOut, error) {
+		cleaning = activity.GetInfo(ctx).TaskToken
+		return step.CleanupOut{}, activity.ErrResultPending
+	}
+	f.signal(time.Minute, workflows.SignalThrottle, fullRows(7))
+	f.signal(2*time.Minute, workflows.SignalStop, nil)
+	f.after(3*time.Minute, func() {
+		require.NoError(t, f.CompleteActivity(telling, nil, fault(migration.FaultInvalid, step.Progress{})))
+	})
+	f.after(4*time.Minute, func() {
+		require.Equal(t, migration.FaultStopped, f.status().LastError.Kind)
+		require.NoError(t, f.CompleteActivity(cleaning, step.CleanupOut{}, nil))
+	})
+	report, err := f.run()
+	require.NoError(t, err)
+	require.Equal(t, migration.FaultStopped, report.Failure.Kind)
+	require.Equal(t, migration.FaultStopped, f.status().LastError.Kind)
 }
 
 func TestReleaseRemovesTheLedgerToo(t *testing.T) {
@@ -298,4 +329,83 @@ func TestInvalidDefinitionIsRefusedBeforeAnything(t *testing.T) {
 	_, err := f.run()
 	require.Equal(t, migration.FaultInvalid, kindOf(t, err))
 	require.True(t, errors.As(err, new(*temporal.ApplicationError)))
+}
+
+// A worker that is gone says nothing until its heartbeat time-out, and nothing is left for its lane.
+func TestTheLaneOfALostWorkerDoesNotHoldUpTheEndOfTheCopy(t *testing.T) {
+	f := newFake(t)
+	f.copy = func(_ context.Context, in step.CopyIn) (step.CopyOut, error) {
+		if in.Lane == 2 {
+			return step.CopyOut{}, activity.ErrResultPending
+		}
+		return step.CopyOut{All: migration.Amounts{Rows: 7}}, nil
+	}
+	f.after(30*time.Second, func() {
+		require.Equal(t, migration.PhaseIncremental, f.status().Phase)
+		require.Equal(t, int64(7), f.status().Rows.Copied)
+	})
+	f.signal(time.Hour, workflows.SignalCutover, nil)
+	report, err := f.run()
+	require.NoError(t, err)
+	require.Equal(t, migration.PhaseFinished, report.State)
+}
+
+// Lanes wait for room in a queue of their own, so that a worker that comes later gets some.
+func TestLanesWaitForRoomInAQueueOfTheirOwn(t *testing.T) {
+	f := newFake(t)
+	queues := map[string]bool{}
+	f.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == step.Copy.Name {
+			queues[info.TaskQueue] = true
+		} else {
+			require.NotContains(t, info.TaskQueue, "/copy")
+		}
+	})
+	f.signal(time.Hour, workflows.SignalCutover, nil)
+	_, err := f.run()
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{workflows.CopyQueue("default-test-taskqueue"): true}, queues)
+}
+
+// A lane that makes room is still needed: what others have in hand may come back to it. It asks for room again, ever more patiently,
+// and not before those that waited for it had their turn.
+func TestALaneThatMadeRoomQueuesUpAgain(t *testing.T) {
+	f := newFake(t)
+	var patience []time.Duration
+	var asked []time.Time
+	f.copy = func(_ context.Context, in step.CopyIn) (step.CopyOut, error) {
+		if in.Lane == 2 {
+			return step.CopyOut{}, activity.ErrResultPending
+		}
+		patience, asked = append(patience, in.Patience.D()), append(asked, f.Now())
+		return step.CopyOut{Left: len(patience) < 6}, nil
+	}
+	f.signal(time.Hour, workflows.SignalCutover, nil)
+	_, err := f.run()
+	require.NoError(t, err)
+	const minute = time.Minute
+	require.Equal(t, []time.Duration{minute, 2 * minute, 4 * minute, 8 * minute, 10 * minute, 10 * minute}, patience)
+	for i, at := range asked[1:] {
+		require.GreaterOrEqual(t, at.Sub(asked[i]), 5*time.Second)
+	}
+}
+
+// Temporal hears the attempt that it counts on only. That one loses its place to a worker that was frozen and wakes.
+func TestAStepWhosePlaceWasTakenIsTriedAgain(t *testing.T) {
+	f := newFake(t)
+	tries := 0
+	f.stream = func(_ context.Context, in step.StreamIn) (step.StreamOut, error) {
+		if tries++; tries == 1 {
+			return step.StreamOut{}, fault(migration.FaultReplaced, step.Progress{})
+		}
+		if in.Goal == step.UntilCancelled {
+			return step.StreamOut{}, activity.ErrResultPending
+		}
+		return step.StreamOut{Reached: true}, nil
+	}
+	f.signal(time.Hour, workflows.SignalStop, nil)
+	report, err := f.run()
+	require.NoError(t, err)
+	require.Equal(t, migration.PhaseStopped, report.State)
+	require.Greater(t, tries, 1)
 }

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ func (m *run) status() migration.Status {
 	status := migration.Status{
 		ID: m.spec.ID, Name: m.spec.Name, Phase: m.Phase, Paused: m.Paused, Attention: m.Attention,
 		State: m.stateName(), Phases: m.Phases, Actions: m.actions(), Precheck: m.Check, Cutover: m.Note,
-		LastError: m.Last, Report: m.Report, Types: m.spec.Types, Objects: m.Objects,
+		LastError: m.lastError(), Report: m.Report, Types: m.spec.Types, Objects: m.Objects,
 		Throttle: m.spec.Throttle,
 	}
 	if status.Objects.Failures == nil {
@@ -61,6 +62,9 @@ func (m *run) note(step, message string) {
 	m.describe()
 }
 
+// lastError is why the migration ended, or what a step that still runs has met last.
+func (m *run) lastError() *migration.Fault { return cmp.Or(m.Cause, m.Last) }
+
 // describe writes the page that Temporal's UI shows for a workflow: what changes by events of the workflow alone. Percent, time to
 // go and latency change with every heartbeat, which the workflow does not see: its history would grow with them.
 func (m *run) describe() {
@@ -82,8 +86,8 @@ func (m *run) describe() {
 	if m.Note != nil {
 		page.WriteString("\nCutover: " + m.Note.Step + " " + m.Note.Message + "\n")
 	}
-	if m.Last != nil {
-		page.WriteString("\nLast error: " + m.Last.Error() + "\n")
+	if last := m.lastError(); last != nil {
+		page.WriteString("\nLast error: " + last.Error() + "\n")
 	}
 	if !m.Phase.Ended() {
 		page.WriteString("\nPercent, time to go and latency: `pgdts watch " + m.spec.ID.Short() + "`, or the heartbeats of the pending activities\n")

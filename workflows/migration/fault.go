@@ -29,8 +29,11 @@ const (
 	FaultConflict FaultKind = "conflict"
 	// FaultObject: schema objects failed; a person mends the target or lets them be skipped.
 	FaultObject FaultKind = "object"
-	// FaultFenced: a later attempt, another host, or the opening took our place. This process must not write again.
+	// FaultFenced: another host, or the opening took our place. This process must not write again.
 	FaultFenced FaultKind = "fenced"
+	// FaultReplaced: another attempt took our place. Temporal hears the one that it counts on only, and that is not the later one
+	// when a frozen worker wakes with a step that was given up; then the step is tried again and takes the place back.
+	FaultReplaced FaultKind = "replaced"
 	// FaultNotReady: a cutover was given up before the opening; the migration goes on.
 	FaultNotReady FaultKind = "not-ready"
 	// FaultPrecheck: the precheck blocks.
@@ -72,6 +75,7 @@ var Policy = map[FaultKind]Directive{
 	FaultConflict:     Ask,
 	FaultObject:       Ask,
 	FaultFenced:       Never,
+	FaultReplaced:     RetryOther,
 	FaultNotReady:     Return,
 	FaultPrecheck:     Never,
 	FaultInvalid:      Never,

@@ -15,6 +15,8 @@ const (
 	KeyLatency   = "latency"
 	KeyRows      = "rows"
 	KeyBytes     = "bytes"
+	KeyPercent   = "percent"
+	KeyLimit     = "limit"
 	KeyElapsed   = "elapsed"
 	KeyFault     = "fault"
 	KeySQLState  = "sqlstate"

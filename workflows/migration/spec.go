@@ -336,8 +336,8 @@ func (s Spec) validateNumbers() error {
 		return keyErrorf("parallel.index", "%d: want 1 to 64", s.Parallel.Index)
 	case s.Cutover.Deadline.D() < time.Second || s.Cutover.Deadline.D() > time.Hour:
 		return keyErrorf("cutover.deadline", "%s: want 1s to 1h", s.Cutover.Deadline)
-	case s.Cutover.SteadyFor < 0 || s.Cutover.SteadyFor.D() > time.Hour:
-		return keyErrorf("cutover.steadyFor", "%s: want 0s to 1h", s.Cutover.SteadyFor)
+	case s.Cutover.SteadyFor <= 0 || s.Cutover.SteadyFor.D() > time.Hour:
+		return keyErrorf("cutover.steadyFor", "%s: want more than 0s, and 1h at most", s.Cutover.SteadyFor)
 	case s.Cutover.SequenceMargin < 0:
 		return keyErrorf("cutover.sequenceMargin", "%d: want 0 or more", s.Cutover.SequenceMargin)
 	}

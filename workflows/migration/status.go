@@ -30,6 +30,14 @@ type Status struct {
 	Changes          int64        `json:"changes"` // applied since the copy
 	Objects          ObjectStatus `json:"objects"`
 
+	// What the slot may keep of the source's log (0 = no limit, or none that the source tells), how fast it grew in the last
+	// minutes (less than 0: it shrank), how long that lasts (0 = not known, or for ever), and the highest of 50, 75 and 90
+	// percent of the limit that is reached.
+	WALLimitBytes           int64   `json:"walLimitBytes,omitempty"`
+	WALGrowthBytesPerSecond float64 `json:"walGrowthBytesPerSecond,omitempty"`
+	WALSecondsToLimit       float64 `json:"walSecondsToLimit,omitempty"`
+	WALAlertPercent         int     `json:"walAlertPercent,omitempty"`
+
 	Outage    *Outage      `json:"outage"`
 	LastError *Fault       `json:"lastError"`
 	Actions   []string     `json:"actions"`
@@ -37,7 +45,8 @@ type Status struct {
 	Cutover   *CutoverNote `json:"cutover,omitempty"`
 	Report    *Report      `json:"report,omitempty"`
 
-	// Notes tell how the source's tables differ from what was planned, where that does not stop the stream.
+	// Notes tell how the source's tables differ from what was planned, where that does not stop the stream, and of the log that
+	// the slot keeps, where it comes near its limit.
 	Notes []string `json:"notes,omitempty"`
 
 	Doing      string `json:"doing,omitempty"`      // what a running step last said of itself
@@ -173,6 +182,9 @@ type Beat struct {
 	Lane          string `json:"lane,omitempty"`          // of the copy
 	InFlight      int64  `json:"inFlight,omitempty"`      // what of Bytes is this lane's chunk, which is not done
 	SnapshotsLost int64  `json:"snapshotsLost,omitempty"` // of the copy
+	// Counted is when Done, Rows and Bytes of the copy were counted, by the target's clock. Each lane counts for itself, and the
+	// counts of a large copy are used for a while: one that is reported later may be older.
+	Counted time.Time `json:"counted,omitzero"`
 
 	Tables      *TableCounts  `json:"tables,omitempty"`
 	Objects     *ObjectStatus `json:"objects,omitempty"` // counts alone
@@ -180,8 +192,34 @@ type Beat struct {
 	LSN         *Positions    `json:"lsn,omitempty"`
 	Latency     Duration      `json:"latency,omitempty"`
 	WALRetained int64         `json:"walRetained,omitempty"`
+	WALLimit    int64         `json:"walLimit,omitempty"`
+	WALGrowth   float64       `json:"walGrowth,omitempty"`
+	WALAlert    int           `json:"walAlert,omitempty"`
 	Notes       []string      `json:"notes,omitempty"` // how the source's tables differ from the plan
 	Rates       *Rates        `json:"rates,omitempty"` // over the last half minute
 	Migration   ID            `json:"-"`               // known to the worker; heartbeats belong to it anyway
 	Fault       *Fault        `json:"fault,omitempty"` // what the step is waiting out by itself
+}
+
+// WAL is what a status says of the source's log.
+func (s Status) WAL() WAL {
+	return WAL{Retained: s.WALRetainedBytes, Limit: s.WALLimitBytes, Growth: s.WALGrowthBytesPerSecond, Alert: s.WALAlertPercent}
+}
+
+// Tells is when what a beat says of the whole copy was so.
+func (b Beat) Tells() time.Time {
+	if b.Counted.IsZero() {
+		return b.At
+	}
+	return b.Counted
+}
+
+// WAL is what a beat says of the source's log.
+func (b Beat) WAL() WAL {
+	return WAL{Retained: b.WALRetained, Limit: b.WALLimit, Growth: b.WALGrowth, Alert: b.WALAlert}
+}
+
+// SetWAL writes what WAL reads.
+func (b *Beat) SetWAL(w WAL) {
+	b.WALRetained, b.WALLimit, b.WALGrowth, b.WALAlert = w.Retained, w.Limit, w.Growth, w.Alert
 }

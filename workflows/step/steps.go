@@ -89,10 +89,13 @@ var Copy = Activity[CopyIn, CopyOut]{
 type CopyIn struct {
 	In
 	Lane int `json:"lane"`
+	// Patience is how long the lane waits without work before it makes room for others; 0 = for ever.
+	Patience migration.Duration `json:"patience,omitempty"`
 }
 
 // CopyOut is what this lane's last attempt did.
 type CopyOut struct {
+	Left   bool  `json:"left,omitempty"` // it made room: others have not finished
 	Chunks int64 `json:"chunks"`
 	Rows   int64 `json:"rows"`
 	Bytes  int64 `json:"bytes"`
