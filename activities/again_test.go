@@ -87,7 +87,10 @@ var steps = []struct {
 		return err
 	}},
 	{"plan", func(ctx context.Context, s *session) error { _, err := plan(ctx, s); return err }},
-	{"copy", func(ctx context.Context, s *session) error { _, err := copyLane(ctx, s, 1); return err }},
+	{"copy", func(ctx context.Context, s *session) error {
+		_, err := copyLane(ctx, s, step.CopyIn{Lane: 1})
+		return err
+	}},
 	{"catchup", func(ctx context.Context, s *session) error { _, err := stream(ctx, s, step.UntilExact); return err }},
 	{"constraints", func(ctx context.Context, s *session) error {
 		_, err := createConstraints(ctx, s, schema.Options{})
@@ -174,7 +177,7 @@ func TestBeginsAnewAfterHalfACopy(t *testing.T) {
 		if b.Done >= 3 {
 			cancel()
 		}
-	}), 1)
+	}), step.CopyIn{Lane: 1})
 	require.Equal(t, "t", r.to.Query(t, "select count(*) filter (where state = 'done') > 0 from dts_sync.chunk")[0][0])
 	r.end(t, "run-1", migration.PhaseStopped, false)
 	r.advance(t, "run-2", "settle")

@@ -28,6 +28,12 @@ func attempt[Out any](ctx context.Context, a *Activities, name string, in step.I
 	if err != nil {
 		return zero, pulse.translate(ctx, err)
 	}
+	// A frozen worker may wake with a step that was given up, before it has touched anything: this heartbeat waits for the answer,
+	// and ends ctx where another attempt has the step.
+	activity.RecordHeartbeat(ctx, pulse.last)
+	if ctx.Err() != nil {
+		return zero, pulse.translate(ctx, ctx.Err())
+	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})

@@ -3,11 +3,15 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgdts/pgdts/activities/internal/bulk"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/activities/internal/precheck"
 	"github.com/pgdts/pgdts/activities/internal/schema"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -158,9 +162,9 @@ func hold(ctx context.Context, s *session) (struct{}, error) {
 	})
 }
 
-// copyLane claims chunks, and finishes tables, until all of them are done.
-func copyLane(ctx context.Context, s *session, number int) (step.CopyOut, error) {
-	lane, err := s.enter(ctx, fmt.Sprintf("copy-%d", number))
+// copyLane claims chunks, and finishes tables, until all of them are done, or others do what is left.
+func copyLane(ctx context.Context, s *session, in step.CopyIn) (step.CopyOut, error) {
+	lane, err := s.enter(ctx, fmt.Sprintf("copy-%d", in.Lane))
 	if err != nil {
 		return step.CopyOut{}, err
 	}
@@ -171,10 +175,20 @@ func copyLane(ctx context.Context, s *session, number int) (step.CopyOut, error)
 		return step.CopyOut{}, err
 	}
 	defer leave()
+	config.Patience = in.Patience.D()
 	copied, err := bulk.Run(ctx, config, lane, creator, s.report)
-	out := step.CopyOut{Chunks: copied.Chunks, Rows: copied.Rows, Bytes: copied.Bytes}
+	out := step.CopyOut{Left: copied.Left, Chunks: copied.Chunks, Rows: copied.Rows, Bytes: copied.Bytes}
 	if err == nil {
 		out.All, err = s.copied(ctx)
 	}
 	return out, err
+}
+
+// endLanes ends what lanes have left on the source that did not see the end of the copy: a frozen one may hold a snapshot there,
+// for which the source keeps dead rows. Nobody comes back to such a lane.
+func endLanes(ctx context.Context, s *session) error {
+	return s.withSource(ctx, s.Spec.ID.Session("catchup", 0), func(conn *pgx.Conn) error {
+		_, err := pg.Terminate(ctx, conn, strings.TrimSuffix(s.Spec.ID.SessionPrefix("copy-"), "/"))
+		return s.source.Fault("end sessions of", "the copy", err)
+	})
 }

@@ -44,7 +44,7 @@ func (a *Activities) Hold(ctx context.Context, in step.In) (struct{}, error) {
 // Copy claims chunks and tables until none is left.
 func (a *Activities) Copy(ctx context.Context, in step.CopyIn) (step.CopyOut, error) {
 	return attempt(ctx, a, "copy", in.In, func(ctx context.Context, s *session) (step.CopyOut, error) {
-		return copyLane(ctx, s, in.Lane)
+		return copyLane(ctx, s, in)
 	})
 }
 

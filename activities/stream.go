@@ -23,8 +23,14 @@ func stream(ctx context.Context, s *session, goal step.StreamGoal) (step.StreamO
 		return step.StreamOut{}, err
 	}
 	defer leave()
+	if goal == step.UntilExact {
+		if err := endLanes(ctx, s); err != nil {
+			return step.StreamOut{}, err
+		}
+	}
 	f := follow.New(follow.Config{
 		Source: s.source, Target: s.target, Spec: s.Spec, Run: s.Run, Report: s.report, Logger: s.logger, Gate: gate,
+		FollowDDL: true, FollowFailover: true,
 	})
 	if goal == step.Held {
 		err := f.Hold(ctx)
@@ -87,7 +93,9 @@ func watch(ctx context.Context, s *session) (struct{}, error) {
 	if !s.Spec.Has(migration.TypeIncremental) {
 		return struct{}{}, s.keepLease(ctx)
 	}
-	return struct{}{}, slot.Watch(ctx, slot.WatchConfig{Source: s.source, Target: s.target, ID: s.Spec.ID, Run: s.Run}, s.report)
+	return struct{}{}, slot.Watch(ctx, slot.WatchConfig{
+		Source: s.source, Target: s.target, ID: s.Spec.ID, Run: s.Run, Logger: s.logger,
+	}, s.report)
 }
 
 // renewEvery is far below the time of a lease.

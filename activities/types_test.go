@@ -10,6 +10,7 @@ import (
 	"github.com/pgdts/pgdts/activities/internal/schema"
 	"github.com/pgdts/pgdts/tests/pgtest"
 	"github.com/pgdts/pgdts/workflows/migration"
+	"github.com/pgdts/pgdts/workflows/step"
 )
 
 func newTrialOf(t *testing.T, types ...migration.Type) *trial {
@@ -117,7 +118,7 @@ func TestHolderEndsWithTheCopy(t *testing.T) {
 	}()
 	_, err := plan(t.Context(), r.as(t, "run-1", unseen))
 	require.NoError(t, err)
-	_, err = copyLane(t.Context(), r.as(t, "run-1", unseen), 1)
+	_, err = copyLane(t.Context(), r.as(t, "run-1", unseen), step.CopyIn{Lane: 1})
 	require.NoError(t, err)
 	select {
 	case err := <-ended:

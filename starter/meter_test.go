@@ -70,6 +70,35 @@ func TestLanesThatTellOfThemselvesAreAddedUp(t *testing.T) {
 	require.Equal(t, int64(4096), status.WALRetainedBytes)
 }
 
+// A report is shown more than once, and may be kept by who made it.
+func TestSlotThatFillsIsNotedOnceAndWhileItLasts(t *testing.T) {
+	beat := migration.Beat{Step: step.Watch.Name, Notes: make([]string, 1, 8)}
+	beat.Notes[0] = "the first"
+	beat.SetWAL(migration.WAL{Retained: 78 << 27, Limit: 100 << 27, Growth: 1 << 20, Alert: 75})
+	for range 2 {
+		status := copying(0, 0)
+		join(&status, []migration.Beat{beat})
+		noteWAL(&status)
+		require.Equal(t, int64(100<<27), status.WALLimitBytes)
+		require.InDelta(t, 1<<20, status.WALGrowthBytesPerSecond, 0.1)
+		require.InDelta(t, 22*128, status.WALSecondsToLimit, 0.1)
+		require.Equal(t, 75, status.WALAlertPercent)
+		require.Len(t, status.Notes, 2)
+		require.Contains(t, status.Notes[1], "the slot holds 78 % of the log that max_slot_wal_keep_size allows, 9984 of 12800 MB, about 46 min left")
+		require.Empty(t, beat.Notes[:2][1])
+	}
+	beat.SetWAL(migration.WAL{Retained: 1, Limit: 100 << 27, Growth: -5})
+	status := copying(0, 0)
+	join(&status, []migration.Beat{beat})
+	noteWAL(&status)
+	require.Len(t, status.Notes, 1)
+	require.Zero(t, status.WALSecondsToLimit)
+	encoded, err := json.Marshal(status)
+	require.NoError(t, err)
+	require.Contains(t, string(encoded), `"walLimitBytes":13421772800,"walGrowthBytesPerSecond":-5`)
+	require.NotContains(t, string(encoded), "walSecondsToLimit")
+}
+
 // TestCaughtUpNeedsAStream: before the first report, a latency of zero is ignorance.
 func TestCaughtUpNeedsAStream(t *testing.T) {
 	status := migration.Status{Phase: migration.PhaseIncremental}
@@ -100,6 +129,16 @@ func TestBytesInFlightOfAllLanesCountAndNoneTwice(t *testing.T) {
 	status = copying(0, 0)
 	join(&status, []migration.Beat{lane("copy-1", now, 1_000_000, 0), lane("copy-3", now.Add(-5*time.Second), 999_990, 10)})
 	require.Equal(t, int64(1_000_000), status.Bytes.Copied)
+}
+
+// Each lane uses its count for a while, so that the last to report may not be the last to have counted.
+func TestTheNewestCountOfAllLanesCounts(t *testing.T) {
+	now := time.Unix(1000, 0)
+	old, late := lane("copy-1", now.Add(5*time.Second), 0, 30), lane("copy-2", now, 1000, 50)
+	old.Counted, late.Counted = now.Add(-5*time.Second), now
+	status := copying(0, 0)
+	join(&status, []migration.Beat{old, late})
+	require.Equal(t, int64(1050), status.Bytes.Copied)
 }
 
 func TestFiguresFallOnlyWhenASnapshotIsLost(t *testing.T) {

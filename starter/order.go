@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
@@ -98,8 +99,12 @@ func (s *Starter) ended(ctx context.Context, id migration.ID) error {
 	return &EndedError{ID: id, State: string(state)}
 }
 
+// orderTimeout is longer than the five seconds for which Temporal keeps a workflow for the worker that had it last, in case
+// that one is dead and others are not.
+const orderTimeout = 12 * time.Second
+
 func (s *Starter) update(ctx context.Context, id migration.ID, name string, out any, arguments ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	handle, err := s.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: string(id), UpdateName: name, Args: arguments, WaitForStage: client.WorkflowUpdateStageCompleted,

@@ -34,6 +34,7 @@ func (s *Starter) Status(ctx context.Context, id migration.ID) (migration.Status
 	}
 	join(&status, s.reports(described.GetPendingActivities()))
 	s.neverBack(&status)
+	noteWAL(&status)
 	finish(&status, time.Now())
 	return status, nil
 }
@@ -198,7 +199,7 @@ func join(status *migration.Status, beats []migration.Beat) {
 func oneBeat(lanes []migration.Beat) migration.Beat {
 	var newest, sum migration.Beat
 	for _, lane := range lanes {
-		if whole(lane) && (measured(lane) && !measured(newest) || measured(lane) == measured(newest) && lane.At.After(newest.At)) {
+		if whole(lane) && (measured(lane) && !measured(newest) || measured(lane) == measured(newest) && lane.Tells().After(newest.Tells())) {
 			newest = lane
 		}
 		sum.Step, sum.At = lane.Step, lane.At
@@ -262,7 +263,9 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 	set(&status.Bytes.Total, beat.BytesTotal)
 	set(&status.SnapshotsLost, beat.SnapshotsLost)
 	set(&status.Changes, beat.Changes)
-	set(&status.WALRetainedBytes, beat.WALRetained)
+	if beat.WALRetained > 0 {
+		setWAL(status, beat.WAL())
+	}
 	if beat.Notes != nil {
 		status.Notes = beat.Notes
 	}
@@ -300,6 +303,18 @@ func joinBeat(status *migration.Status, beat migration.Beat) {
 	}
 	if beat.Total > 0 && phaseOf[beat.Step] == status.Phase {
 		setPercent(status, 100*float64(beat.Done)/float64(beat.Total))
+	}
+}
+
+func setWAL(status *migration.Status, wal migration.WAL) {
+	status.WALRetainedBytes, status.WALLimitBytes, status.WALGrowthBytesPerSecond = wal.Retained, wal.Limit, wal.Growth
+	status.WALSecondsToLimit, status.WALAlertPercent = wal.SecondsToLimit(), wal.Alert
+}
+
+// noteWAL tells in words of a slot that comes near its limit. The notes of a report are shared with later answers.
+func noteWAL(status *migration.Status) {
+	if text := status.WAL().Text(status.Paused); text != "" {
+		status.Notes = append(slices.Clip(status.Notes), text)
 	}
 }
 

@@ -4,6 +4,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -28,6 +29,9 @@ type Config struct {
 	// ConcurrentSteps bounds the activities that run at once; each holds up to two sessions on either server. Default
 	// 100.
 	ConcurrentSteps int
+	// CopyLanes bounds the lanes of copies, of all migrations together, that run here at once. Those that find no room wait
+	// for another worker. Default: as many as definitions ask for.
+	CopyLanes int
 	// HeartbeatThrottle is the longest time between heartbeats that are sent, and the time-out of sending one: an outage
 	// of Temporal shorter than this does not interrupt a step, and a stop or cutover reaches it within this time.
 	// Default 20 s.
@@ -45,6 +49,9 @@ func (c Config) withDefaults() Config {
 	if c.ConcurrentSteps == 0 {
 		c.ConcurrentSteps = 100
 	}
+	if c.CopyLanes == 0 {
+		c.CopyLanes = c.ConcurrentSteps
+	}
 	if c.DrainTime == 0 {
 		c.DrainTime = 30 * time.Second
 	}
@@ -57,29 +64,44 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run serves the task queue until ctx ends, then drains. It fails when Temporal refuses the worker for good.
+// Run serves the task queue, and the one of the copy's lanes beside it, until ctx ends, then drains. It fails when Temporal
+// refuses the worker for good.
 func Run(ctx context.Context, config Config) error {
 	config = config.withDefaults()
-	fatal := make(chan error, 1)
-	w := sdkworker.New(config.Client, config.TaskQueue, sdkworker.Options{
-		MaxConcurrentActivityExecutionSize: config.ConcurrentSteps,
-		MaxHeartbeatThrottleInterval:       config.HeartbeatThrottle,
-		DefaultHeartbeatThrottleInterval:   config.HeartbeatThrottle,
-		WorkerStopTimeout:                  config.DrainTime,
-		DisableRegistrationAliasing:        true,
-		OnFatalError:                       func(err error) { fatal <- err },
-	})
-	Register(w, &activities.Activities{Logger: config.Logger, Secrets: config.Secrets, Observe: config.Observe})
-	if err := w.Start(); err != nil {
-		return err
+	fatal := make(chan error, 2)
+	bound := &activities.Activities{Logger: config.Logger, Secrets: config.Secrets, Observe: config.Observe}
+	steps := config.worker(config.TaskQueue, config.ConcurrentSteps, false, fatal)
+	Register(steps, bound)
+	lanes := config.worker(workflows.CopyQueue(config.TaskQueue), config.CopyLanes, true, fatal)
+	bind(lanes, step.Copy, bound.Copy)
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	for _, each := range []sdkworker.Worker{steps, lanes} {
+		if err := each.Start(); err != nil && ctx.Err() == nil {
+			return err
+		} else if err != nil {
+			return nil // the end was asked for, and the service does not answer
+		}
+		defer draining.Go(each.Stop) // both at once
 	}
-	defer w.Stop()
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-fatal:
 		return err
 	}
+}
+
+func (c Config) worker(queue string, concurrent int, activitiesOnly bool, fatal chan<- error) sdkworker.Worker {
+	return sdkworker.New(c.Client, queue, sdkworker.Options{
+		MaxConcurrentActivityExecutionSize: concurrent,
+		DisableWorkflowWorker:              activitiesOnly,
+		MaxHeartbeatThrottleInterval:       c.HeartbeatThrottle,
+		DefaultHeartbeatThrottleInterval:   c.HeartbeatThrottle,
+		WorkerStopTimeout:                  c.DrainTime,
+		DisableRegistrationAliasing:        true,
+		OnFatalError:                       func(err error) { fatal <- err },
+	})
 }
 
 // Registry takes workflows and activities: a worker, a test environment, a replayer.

@@ -34,17 +34,22 @@ func (a *app) workerCommand() *cobra.Command {
 	flags.StringVar(&w.listen, "listen", listenDefault, "host:port of /healthz and /metrics; empty = none; the default is given up where it is taken")
 	flags.DurationVar(&w.patience, "connect-timeout", time.Minute, "how long to wait for the Temporal service at the start")
 	flags.IntVar(&w.steps, "steps", 0, "activities at once, each with up to two sessions on either server (default 100)")
+	flags.IntVar(&w.lanes, "copy-lanes", copyLanesDefault, "lanes of copies at once, of all migrations; those that are left wait for another worker")
 	a.connectionsFlag(command)
 	return command
 }
 
-const listenDefault = "127.0.0.1:9464"
+const (
+	// copyLanesDefault suits cores and network of one machine; what more are asked for is for other workers.
+	copyLanesDefault = 8
+	listenDefault    = "127.0.0.1:9464"
+)
 
 type workerProcess struct {
 	app           *app
 	queue, listen string
 	patience      time.Duration
-	steps         int
+	steps, lanes  int
 	metrics       *metrics.Registry
 	secrets       migration.Secrets
 	service       atomic.Pointer[connection] // nil until Temporal answers
@@ -53,6 +58,9 @@ type workerProcess struct {
 // run serves until ctx ends, then drains. The endpoint answers from before Temporal does until after the drain: a probe
 // sees a worker that waits as alive, and not healthy.
 func (w *workerProcess) run(ctx context.Context) error {
+	if w.lanes < 1 {
+		return &coded{exitUsage, fmt.Errorf("--copy-lanes %d: want 1 or more", w.lanes)}
+	}
 	logger, err := w.app.logger(zapcore.InfoLevel)
 	if err != nil {
 		return err
@@ -97,7 +105,10 @@ func (w *workerProcess) work(ctx context.Context, logger *zap.Logger) error {
 	defer service.Close()
 	w.service.Store(service)
 	logger.Info("worker started", zap.String("task_queue", w.queue), zap.String("temporal", options.HostPort))
-	err = worker.Run(ctx, worker.Config{Client: service.Client, TaskQueue: w.queue, Logger: logger, Secrets: &w.secrets, ConcurrentSteps: w.steps, Observe: w.metrics.Observe})
+	err = worker.Run(ctx, worker.Config{
+		Client: service.Client, TaskQueue: w.queue, Logger: logger, Secrets: &w.secrets,
+		ConcurrentSteps: w.steps, CopyLanes: w.lanes, Observe: w.metrics.Observe,
+	})
 	logger.Info("worker stopped")
 	return err
 }

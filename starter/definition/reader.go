@@ -178,6 +178,9 @@ func (r *reader) duration(to *migration.Duration) field {
 		if value.Kind != yaml.ScalarNode || to.UnmarshalText([]byte(value.Value)) != nil {
 			return r.at(value, "key %q: want a number and a unit, such as 90s, 10m or 12h", key)
 		}
+		if *to == 0 { // would be taken for a key that is not there
+			return r.at(value, "key %q: 0 is no time; leave the key out for its default", key)
+		}
 		return nil
 	}
 }

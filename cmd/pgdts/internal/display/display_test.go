@@ -86,6 +86,10 @@ func statuses() map[string]migration.Status {
 	incremental.Actions = []string{"pause", "cutover", "retry", "stop", "release"}
 	paused := incremental
 	paused.State, paused.Paused, paused.CaughtUp, paused.LatencySeconds = "paused", true, false, 7260
+	full := paused
+	full.WALRetainedBytes, full.WALLimitBytes, full.WALGrowthBytesPerSecond = 78<<27, 100<<27, 2<<20
+	full.WALSecondsToLimit, full.WALAlertPercent = 1408, 75
+	full.Notes = []string{full.WAL().Text(true)}
 	aborted := incremental
 	aborted.Cutover = &migration.CutoverNote{Step: "aborted", Since: now, Message: "verify: public.users differs"}
 	failed := copying
@@ -114,7 +118,7 @@ func statuses() map[string]migration.Status {
 	away := migration.Status{ID: id, Name: "shop", State: "running", Phase: migration.PhaseCopy, WorkerAway: true}
 	return map[string]migration.Status{
 		"picture-precheck-waits": precheck, "picture-copy": copying, "picture-outage": outage, "picture-incremental": incremental,
-		"picture-paused": paused, "picture-cutover-aborted": aborted, "picture-failed": failed, "picture-worker-away": away,
+		"picture-paused": paused, "picture-slot-fills": full, "picture-cutover-aborted": aborted, "picture-failed": failed, "picture-worker-away": away,
 		"picture-one-moment": moment, "picture-changes-alone": changes,
 		"picture-throttled": throttled, "picture-not-catching-up": behind, "picture-catching-up": gaining,
 	}
@@ -191,6 +195,8 @@ func TestEvents(t *testing.T) {
 	see(all["picture-incremental"], time.Second)
 	see(all["picture-incremental"], time.Second)
 	see(all["picture-paused"], time.Second)
+	see(all["picture-slot-fills"], time.Second)
+	see(all["picture-slot-fills"], time.Second)
 	see(all["picture-incremental"], time.Second)
 	see(all["picture-worker-away"], time.Second)
 	see(all["picture-worker-away"], time.Second)

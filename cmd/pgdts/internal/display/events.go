@@ -87,6 +87,9 @@ func (e *Events) troubleEvents(status, before migration.Status, now time.Time) {
 	if status.Outage == nil && before.Outage != nil && !status.Phase.Ended() {
 		e.say(now, "outage over after "+span(now.Sub(before.Outage.Since)))
 	}
+	if status.WALAlertPercent > before.WALAlertPercent {
+		e.say(now, status.WAL().Text(status.Paused))
+	}
 	if status.Paused != before.Paused {
 		e.say(now, map[bool]string{true: "paused", false: "resumed"}[status.Paused])
 	}

@@ -185,7 +185,7 @@ func streamFigures(status migration.Status) string {
 		parts = append(parts, part)
 	}
 	if status.WALRetainedBytes > 0 {
-		parts = append(parts, "WAL kept by the slot "+size(status.WALRetainedBytes))
+		parts = append(parts, walFigure(status))
 	}
 	if l := status.LSN; l.Applied != 0 && streams(status.Phase) {
 		part := "applied " + l.Applied.String()
@@ -195,6 +195,25 @@ func streamFigures(status migration.Status) string {
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// growthShown is what is worth a word: a slot that keeps pace moves by less.
+const growthShown = 64 << 10
+
+// walFigure is what the slot keeps of the log, of how much, and for how long that goes well.
+func walFigure(status migration.Status) string {
+	text := "WAL kept by the slot " + size(status.WALRetainedBytes)
+	if status.WALLimitBytes > 0 {
+		text += " of " + size(status.WALLimitBytes)
+	}
+	if status.WALGrowthBytesPerSecond < growthShown {
+		return text
+	}
+	text += " (+" + size(status.WALGrowthBytesPerSecond) + "/s"
+	if status.WALSecondsToLimit > 0 {
+		text += "; full in about " + span(seconds(status.WALSecondsToLimit))
+	}
+	return text + ")"
 }
 
 // catchesUp reports whether there is a backlog to work off in a phase, and nothing else that takes time.
@@ -225,7 +244,12 @@ func troubles(status migration.Status, now time.Time) []string {
 	if n := status.SnapshotsLost; n > 0 && status.Phase == migration.PhaseCopy {
 		lines = append(lines, "! begun anew: "+several(n, "snapshot")+" lost, what was copied under a lost one is copied again")
 	}
+	full := status.WAL().Text(status.Paused)
 	for _, note := range status.Notes {
+		if note == full {
+			lines = append(lines, "! "+note)
+			continue
+		}
 		lines = append(lines, labelled("source", oneLine(note)))
 	}
 	if c := status.Cutover; c != nil && c.Step != "done" {

@@ -14,13 +14,16 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
+
+	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 // Registry holds every series of this process.
 type Registry struct {
-	mu     sync.Mutex
-	series map[string]*series
-	now    func() time.Time
+	mu      sync.Mutex
+	series  map[string]*series
+	counted map[migration.ID]time.Time // the newest count of a copy
+	now     func() time.Time
 }
 
 type series struct {
@@ -31,7 +34,9 @@ type series struct {
 }
 
 // New makes an empty registry.
-func New() *Registry { return &Registry{series: map[string]*series{}, now: time.Now} }
+func New() *Registry {
+	return &Registry{series: map[string]*series{}, counted: map[migration.ID]time.Time{}, now: time.Now}
+}
 
 // Handler is what the Temporal client takes.
 func (r *Registry) Handler() client.MetricsHandler { return handler{registry: r} }

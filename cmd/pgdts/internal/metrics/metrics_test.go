@@ -38,7 +38,8 @@ func TestFiguresOfAMigrationAreShownAndForgotten(t *testing.T) {
 	registry := metrics.New()
 	registry.Observe(migration.Beat{Migration: "pgdts/shop/a", Rows: 10, RowsTotal: 40, Bytes: 100, BytesTotal: 400})
 	registry.Observe(migration.Beat{
-		Migration: "pgdts/shop/a", Changes: 7, Latency: migration.Duration(1500 * time.Millisecond), WALRetained: 4096,
+		Migration: "pgdts/shop/a", Changes: 7, Latency: migration.Duration(1500 * time.Millisecond),
+		WALRetained: 4096, WALLimit: 8192, WALGrowth: 64, WALAlert: 50,
 		LSN: &migration.Positions{Applied: 100, Confirmed: 90, Source: 150},
 	})
 	response := httptest.NewRecorder()
@@ -50,6 +51,10 @@ func TestFiguresOfAMigrationAreShownAndForgotten(t *testing.T) {
 		`pgdts_applied_lag_bytes{migration="pgdts/shop/a"} 50`,
 		`pgdts_confirmed_lag_bytes{migration="pgdts/shop/a"} 60`,
 		`pgdts_slot_retained_bytes{migration="pgdts/shop/a"} 4096`,
+		`pgdts_slot_limit_bytes{migration="pgdts/shop/a"} 8192`,
+		`pgdts_slot_growth_bytes_per_second{migration="pgdts/shop/a"} 64`,
+		`pgdts_slot_seconds_to_limit{migration="pgdts/shop/a"} 64`,
+		`pgdts_slot_alert_percent{migration="pgdts/shop/a"} 50`,
 	} {
 		require.Contains(t, response.Body.String(), line+"\n")
 	}
@@ -57,4 +62,22 @@ func TestFiguresOfAMigrationAreShownAndForgotten(t *testing.T) {
 	response = httptest.NewRecorder()
 	registry.ServeHTTP(response, nil)
 	require.Empty(t, response.Body.String())
+}
+
+// Each lane of a copy uses its count for a while; a counter that falls would be read as a restart.
+func TestALaneWithAnOldCountDoesNotMakeCountersFall(t *testing.T) {
+	registry := metrics.New()
+	counted := time.Unix(1000, 0)
+	beat := migration.Beat{Migration: "pgdts/shop/a", RowsTotal: 40, BytesTotal: 400}
+	for _, count := range []struct {
+		at   time.Time
+		rows int64
+	}{{counted, 0}, {counted.Add(time.Second), 10}, {counted, 0}} {
+		beat.Counted, beat.Rows, beat.Bytes = count.at, count.rows, 10*count.rows
+		registry.Observe(beat)
+	}
+	response := httptest.NewRecorder()
+	registry.ServeHTTP(response, nil)
+	require.Contains(t, response.Body.String(), `pgdts_copied_bytes_total{migration="pgdts/shop/a"} 100`+"\n")
+	require.Contains(t, response.Body.String(), `pgdts_copied_rows_total{migration="pgdts/shop/a"} 10`+"\n")
 }

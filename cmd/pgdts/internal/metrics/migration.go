@@ -10,8 +10,25 @@ import (
 // since, and an old latency would raise alarms for ever.
 const shownFor = time.Minute
 
+// outdated reports whether another lane of the copy has told of a later count.
+func (r *Registry) outdated(beat migration.Beat) bool {
+	if beat.Counted.IsZero() {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if beat.Counted.Before(r.counted[beat.Migration]) {
+		return true
+	}
+	r.counted[beat.Migration] = beat.Counted
+	return false
+}
+
 // Observe takes what a step of this worker reports. Of a copy by several workers each shows how far all of them are.
 func (r *Registry) Observe(beat migration.Beat) {
+	if r.outdated(beat) {
+		return
+	}
 	set := func(name, kind string, value float64) {
 		r.update(name, kind, labels(map[string]string{"migration": string(beat.Migration)}), func(s *series) {
 			s.value, s.until = value, r.now().Add(shownFor)
@@ -36,7 +53,16 @@ func (r *Registry) Observe(beat migration.Beat) {
 		set("pgdts_confirmed_lag_bytes", "gauge", behind(l.Source, l.Confirmed))
 	}
 	if beat.LSN != nil || beat.WALRetained > 0 {
-		set("pgdts_slot_retained_bytes", "gauge", float64(beat.WALRetained))
+		wal := beat.WAL()
+		set("pgdts_slot_retained_bytes", "gauge", float64(wal.Retained))
+		set("pgdts_slot_growth_bytes_per_second", "gauge", wal.Growth)
+		set("pgdts_slot_alert_percent", "gauge", float64(wal.Alert))
+		if wal.Limit > 0 {
+			set("pgdts_slot_limit_bytes", "gauge", float64(wal.Limit))
+		}
+		if seconds := wal.SecondsToLimit(); seconds > 0 {
+			set("pgdts_slot_seconds_to_limit", "gauge", seconds)
+		}
 	}
 	if rates := beat.Rates; rates != nil {
 		set("pgdts_bytes_per_second", "gauge", rates.BytesPerSecond)

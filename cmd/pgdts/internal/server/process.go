@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // process is a child that does not outlive us.
@@ -44,21 +43,15 @@ func spawn(command *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// stop asks the child to end, and makes it end when patience is over. One that has ended is left alone: its pid may be
-// another's by now.
-func (p *process) stop(patience time.Duration) {
+// kill ends the child and waits for it. One that has ended is left alone: its pid may be another's by now.
+func (p *process) kill() {
 	select {
 	case <-p.exited:
 		return
 	default:
 	}
-	_ = syscall.Kill(p.pid, syscall.SIGTERM)
-	select {
-	case <-p.exited:
-	case <-time.After(patience):
-		_ = syscall.Kill(p.pid, syscall.SIGKILL)
-		<-p.exited
-	}
+	_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	<-p.exited
 }
 
 // birth tells when a process began, in words that are compared only; "" when there is none.

@@ -26,7 +26,6 @@ const (
 	uiOffset      = 1000
 	startPatience = 20 * time.Second
 	startTries    = 3
-	stopPatience  = 5 * time.Second
 	// retention is how long finished migrations stay visible; the server's own default is a day.
 	retention = 30 * 24 * time.Hour
 	// logMax bounds the child's log: a larger one is begun anew at the next start.
@@ -131,7 +130,7 @@ func (d *Directory) launch(ctx context.Context, binary string, preferred bool) (
 	d.address.Server, d.address.UI = child.pid, fmt.Sprintf("http://127.0.0.1:%d", ui)
 	server := &Server{process: child, Address: fmt.Sprintf("127.0.0.1:%d", port), UI: d.address.UI}
 	if err := errors.Join(d.writeAddress(), server.awaitReady(ctx)); err != nil {
-		child.stop(stopPatience)
+		child.kill()
 		return nil, err
 	}
 	return server, nil
@@ -186,8 +185,9 @@ func (s *Server) prepare(ctx context.Context) error {
 // Ended is closed when the service has ended, by Stop or by itself.
 func (s *Server) Ended() <-chan struct{} { return s.process.exited }
 
-// Stop ends the service and waits for it. A second call does nothing.
-func (s *Server) Stop() { s.process.stop(stopPatience) }
+// Stop ends the service at once and waits for it: what it has acknowledged is in its file, and leaving in order would take it
+// more than a second. A second call does nothing.
+func (s *Server) Stop() { s.process.kill() }
 
 // lockPorts keeps two runs of one user from choosing the same port: the loser would talk to the winner's service.
 func lockPorts() (release func(), err error) {
