@@ -8,6 +8,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BENCHFLAGS ?=
 # More flags for go test, such as -run or -short.
 TESTFLAGS ?=
+# The packages that take longest begin first, so that none of them is left to run alone.
+TESTED := ./tests/e2e ./activities ./...
 
 .PHONY: help build temporal postgres test test-race test-matrix check format record bench-copy demo bench-cdc clean
 
@@ -27,10 +29,10 @@ postgres: ## Find PostgreSQL 15 or newer, or install it without starting it
 	@tests/pgserver/install.sh
 
 test: build temporal postgres bin/testlog ## Run all tests against real PostgreSQL and Temporal servers
-	go test ./... -count=1 -timeout 60m -json $(TESTFLAGS) | bin/testlog
+	go test $(TESTED) -count=1 -timeout 60m -json $(TESTFLAGS) | bin/testlog
 
 test-race: build temporal postgres bin/testlog ## Run all tests with the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test ./... -race -count=1 -timeout 90m -json $(TESTFLAGS) | bin/testlog
+	CGO_ENABLED=1 go test $(TESTED) -race -count=1 -timeout 90m -json $(TESTFLAGS) | bin/testlog
 
 test-matrix: build temporal postgres ## Migrate between all versions of PostgreSQL, 10 to 18, under writers and kills (downloads servers)
 	PGDTS_MATRIX=all go test ./tests/e2e -run '^TestMatrix$$' -count=1 -timeout 60m -v

@@ -25,6 +25,7 @@ func TestTablesThatChangeWhileTheyAreFollowed(t *testing.T) {
 	s.to.WaitUntil(t, "select exists (select from a where id = 2)")
 	require.Equal(t, [][]string{{"1", "7"}, {"2", "8"}}, s.to.Query(t, "select id::text, (to_jsonb(a) ->> 'n') from a order by id"))
 
+	s.from.Exec(t, "create index b_v on b (v); comment on column b.v is 'word'") // the stream says nothing of these
 	s.from.Exec(t, "insert into b values (1, 'before')")
 	s.from.Exec(t, "alter table a drop column w; alter table a rename v to label; alter table a alter n type bigint")
 	s.from.Exec(t, "insert into a values (3, 'c', 9000000000, null)")
@@ -44,6 +45,7 @@ func TestTablesThatChangeWhileTheyAreFollowed(t *testing.T) {
 	code, _, errs := s.run("resume", "-f", s.file)
 	require.Zero(t, code, errs)
 	s.to.WaitUntil(t, "select exists (select from b where id = 2)")
+	s.to.WaitUntil(t, "select exists (select from pg_indexes where indexname = 'b_v') and col_description('b'::regclass, 2) = 'word'")
 	status = s.await(p, "caught up", func(status migration.Status) bool { return status.CaughtUp })
 	require.Nil(t, status.Attention)
 	code, _, errs = s.run("cutover", "-f", s.file)

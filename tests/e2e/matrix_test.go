@@ -28,11 +28,11 @@ type lap struct {
 	types    string
 }
 
-// laps are all of them where PGDTS_MATRIX is "all", else the oldest to the newest, and the newest to itself.
+// laps are all of them where PGDTS_MATRIX is "all", else those between the oldest and the newest, each to itself, too.
 func laps() []lap {
 	const rows, all = "[full, incremental]", "[schema, full, incremental]"
 	if os.Getenv("PGDTS_MATRIX") != "all" {
-		return []lap{{10, 18, rows}, {18, 18, rows}}
+		return []lap{{10, 18, rows}, {10, 10, all}, {18, 18, rows}}
 	}
 	var pairs []lap
 	for _, from := range versions {

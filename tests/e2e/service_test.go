@@ -20,11 +20,10 @@ func TestSeparateServiceWorkerAndStart(t *testing.T) {
 		s.env = []string{"TEMPORAL_ADDRESS=" + address}
 		writers := s.writers(9)
 		worker := s.start(nil, "worker")
-		code, out, errs := s.run("start", "-f", s.file)
-		require.Equal(t, 0, code, errs)
-		id := lastWord(out, "pgdts/shop/")
-		require.NotEmpty(t, id, out)
+		id := s.begin()
 
+		var code int
+		var errs string
 		require.Eventually(t, func() bool { // a service that has just begun may be slow to answer
 			code, _, errs = s.run("cutover", id)
 			return !strings.Contains(errs, "deadline exceeded")
@@ -42,6 +41,16 @@ func TestSeparateServiceWorkerAndStart(t *testing.T) {
 		s.mustBeEqual(writers.Stop())
 		s.mustLeaveNothing()
 	})
+}
+
+// begin starts the migration on the service and returns its id.
+func (s *scenario) begin() string {
+	s.t.Helper()
+	code, out, errs := s.run("start", "-f", s.file)
+	require.Equal(s.t, 0, code, errs)
+	id := lastWord(out, "pgdts/shop/")
+	require.NotEmpty(s.t, id, out)
+	return id
 }
 
 func lastWord(text, prefix string) string {

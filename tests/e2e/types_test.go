@@ -200,7 +200,7 @@ func TestFullAloneIsOfOneMoment(t *testing.T) {
 func (s *scenario) killInTheCopy() {
 	s.t.Helper()
 	log := filepath.Join(s.dir, "failpoints")
-	for _, moment := range []string{"copy-rows@3", "copy-after-commit@3", "hold-emptied@1", "copy-before-commit@5"} {
+	for _, moment := range []string{"copy-rows@3", "copy-after-commit@3", "hold-emptied@1", "copy-before-commit@2"} {
 		name, hit, _ := strings.Cut(moment, "@")
 		s.killAt(log, name, hit)
 	}

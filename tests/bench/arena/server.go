@@ -99,7 +99,7 @@ func (s Server) Contents(ctx context.Context, database string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	rows, err = conn.Query(ctx, strings.Join(statements, " union all "))
+	rows, err = conn.Query(ctx, strings.Join(statements, " union all ")+" order by 1")
 	if err != nil {
 		return "", err
 	}
