@@ -39,11 +39,11 @@ func (f Finding) Fault() *migration.Fault {
 }
 
 // readRelations has one line per table whatever its columns. The hashes leave out what moves by itself. A partition is as old
-// as its link to the parent when it was created as one: the row type's catalog row is not touched by ATTACH.
+// as its link to the parent when it was created as one: the catalog row of its first system column is written once.
 const readRelations = `
 select c.oid, n.nspname, c.relname, c.relreplident::text, c.relkind = 'r' and c.relpersistence = 'p',
        (n.nspname, c.relname) in (select p.schemaname, p.tablename from pg_publication_tables p where p.pubname = any ($1)),
-       coalesce(i.inhparent, 0)::oid, i.inhrelid is not null and i.xmin <> t.xmin,
+       coalesce(i.inhparent, 0)::oid, i.inhrelid is not null and i.xmin <> born.xmin,
        coalesce((select md5(string_agg(format('%s %s %s', a.attnum, a.attname, format_type(a.atttypid, a.atttypmod)), E'\n' order by a.attnum))
                  from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), ''),
        c.relnatts, array(select format('%s %s', d.adnum, pg_get_expr(d.adbin, d.adrelid)) from pg_attrdef d where d.adrelid = c.oid order by d.adnum),
@@ -52,7 +52,7 @@ select c.oid, n.nspname, c.relname, c.relreplident::text, c.relkind = 'r' and c.
        array(select x.relname::text from pg_index ix join pg_class x on x.oid = ix.indexrelid where ix.indrelid = c.oid and ix.indisvalid order by 1)
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
-join pg_type t on t.oid = c.reltype
+join pg_attribute born on born.attrelid = c.oid and born.attnum = -1
 left join pg_inherits i on i.inhrelid = c.oid and c.relispartition
 where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema', 'dts_sync') and n.nspname !~ '^pg_'`
 
@@ -258,22 +258,26 @@ func (w *Watch) others(ctx context.Context, conn *pgx.Conn, planned []ledger.Tab
 		if known[oid] {
 			continue
 		}
-		below, attached := false, is.attached
+		below, attached, links := false, is.attached, []uint32{oid}
 		for parent := is.parent; parent != 0 && !below; parent = now[parent].parent {
 			below = known[parent]
-			attached = attached || !below && now[parent].attached
+			if !below {
+				attached, links = attached || now[parent].attached, append(links, parent)
+			}
 		}
-		switch {
-		case below && is.decoded && !is.published && w.Everything:
-			found = append(found, Finding{Table: is.name, Text: "the table is a new partition, and the source does not publish it", Grave: true, Attached: true, Hint: hintUnpublished})
-		case below && is.decoded && attached:
-			rows, err := mayHaveRows(ctx, conn, is)
-			if err != nil {
+		unpublished := below && is.decoded && !is.published && w.Everything
+		early := false
+		if below && is.decoded && !unpublished {
+			var err error
+			if early, err = cameWithRows(ctx, conn, is, links, attached); err != nil {
 				return nil, err
 			}
-			if rows {
-				found = append(found, Finding{Table: is.name, Text: "a table was attached as a partition: rows that it had before are not in the stream", Grave: true, Attached: true, Hint: hintAttached})
-			}
+		}
+		switch {
+		case unpublished:
+			found = append(found, Finding{Table: is.name, Text: "the table is a new partition, and the source does not publish it", Grave: true, Attached: true, Hint: hintUnpublished})
+		case early:
+			found = append(found, Finding{Table: is.name, Text: "a table was attached as a partition: rows that it had before are not in the stream", Grave: true, Attached: true, Hint: hintAttached})
 		case below:
 			found = append(found, Finding{Table: is.name, Text: "a partition was created"})
 		case w.Everything && w.first[oid].name != is.name && is.parent == 0:
@@ -283,13 +287,24 @@ func (w *Watch) others(ctx context.Context, conn *pgx.Conn, planned []ledger.Tab
 	return found, nil
 }
 
-// mayHaveRows is true, too, where they would be hidden from us.
-func mayHaveRows(ctx context.Context, conn *pgx.Conn, table relation) (rows bool, err error) {
+// readEarly looks for rows that are older than a link between their partition and the tables above, though all came in one
+// transaction. Rows that came first lie first, so a few tell, however many there are when somebody looks.
+const readEarly = `
+select exists (select from (select r.xmin, r.cmin from only %s r limit 1000) r, pg_catalog.pg_inherits i
+               where i.inhrelid = any ($1) and i.xmin = r.xmin and r.cmin::text::bigint < i.cmin::text::bigint)`
+
+// cameWithRows reports whether a partition had rows before it came below a planned table. One that was attached by a later
+// transaction than the one that made it is taken to have had what it has now, or hides from us.
+func cameWithRows(ctx context.Context, conn *pgx.Conn, table relation, links []uint32, attached bool) (rows bool, err error) {
 	const hidden = "select not pg_catalog.has_table_privilege($1::oid, 'select') or pg_catalog.row_security_active($1::oid)"
 	if err := conn.QueryRow(ctx, hidden, table.oid).Scan(&rows); err != nil || rows {
-		return rows, err
+		return rows && attached, err
 	}
-	err = conn.QueryRow(ctx, "select exists (select from only "+table.name.SQL()+")").Scan(&rows)
+	if attached {
+		err = conn.QueryRow(ctx, "select exists (select from only "+table.name.SQL()+")").Scan(&rows)
+	} else {
+		err = conn.QueryRow(ctx, fmt.Sprintf(readEarly, table.name.SQL()), links).Scan(&rows)
+	}
 	return rows, err
 }
 

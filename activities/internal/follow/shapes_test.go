@@ -106,6 +106,7 @@ func TestWhatTheStreamWouldMissStopsIt(t *testing.T) {
 		"another table under its name": {"alter table a rename to a_old; create table a (id int primary key, v text)", "renamed to public.a_old, and another table has its name", "public.a"},
 		"made again":                   {"drop table a; create table a (id int primary key, v text)", "dropped, and another table has its name", "public.a"},
 		"attached with rows":           {late, "attached", "public.m3"},
+		"attached with rows at once":   {strings.ReplaceAll(late, "; ", ";"), "attached", "public.m3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
