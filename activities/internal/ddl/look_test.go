@@ -80,8 +80,10 @@ func TestPartitionsThatCameWithRowsAreToldFromThoseThatWereFilledLater(t *testin
 				{"create table p3 (k int); insert into p3 select 31 from generate_series(1, 2000); alter table p attach partition p3 for values from (30) to (40)"},
 				{"create table p4 (k int)", "insert into p4 values (41)", "alter table p attach partition p4 for values from (40) to (50)"},
 				{"create table p5 (k int); alter table p attach partition p5 for values from (50) to (60); insert into p5 values (51)", "insert into p5 values (52)"},
-				{"create table p6 (k int) partition by range (k); create table p60 partition of p6 for values from (60) to (70)",
-					"create table p61 partition of p6 for values from (70) to (80); insert into p61 values (71)", "alter table p attach partition p6 for values from (60) to (80)"},
+				{
+					"create table p6 (k int) partition by range (k); create table p60 partition of p6 for values from (60) to (70)",
+					"create table p61 partition of p6 for values from (70) to (80); insert into p61 values (71)", "alter table p attach partition p6 for values from (60) to (80)",
+				},
 				{"create table p7 (k int) partition by range (k); create table p70 partition of p7 for values from (80) to (90); insert into p70 values (81);" +
 					"alter table p attach partition p7 for values from (80) to (90)"},
 			} {
