@@ -165,14 +165,15 @@ func (s *scenario) awaitLanes(number int) {
 	s.from.WaitUntil(s.t, fmt.Sprintf("select count(distinct split_part(application_name, '/', 3)) = %d %s", number, ofLanes))
 }
 
-// awaitBegun waits for a moment at which each of the lanes is in the middle of a chunk, which takes four seconds.
+// awaitBegun waits for a moment at which each of the lanes is in the middle of a chunk, which takes four seconds. The source is
+// asked first: a lane reads its next chunk only when the last is committed, so that what it writes then is of the same chunk.
 func (s *scenario) awaitBegun(lanes []string) {
 	s.t.Helper()
 	reading := fmt.Sprintf(`select count(*) %s and state = 'active' and query ilike 'copy%%wide%%'
 		and clock_timestamp() - query_start < '2 s' and split_part(application_name, '/', 3) in ('%s')`, ofLanes, strings.Join(lanes, "', '"))
 	all := strconv.Itoa(len(lanes))
 	require.Eventually(s.t, func() bool {
-		return s.writing(lanes) == all && s.from.Query(s.t, reading)[0][0] == all
+		return s.from.Query(s.t, reading)[0][0] == all && s.writing(lanes) == all
 	}, timeLimit, 10*time.Millisecond)
 }
 

@@ -64,6 +64,7 @@ type Follower struct {
 	expected  slot.Expected
 	changes   int64 // applied before this run
 	planned   []ledger.Table
+	late      map[migration.TableName]migration.TableName // the target's names of tables that came after the plan
 	applier   applier
 	stream    *stream.Session
 	idleAt    time.Time
@@ -78,7 +79,9 @@ type Follower struct {
 
 // New opens nothing.
 func New(config Config) *Follower {
-	f := &Follower{config: config, board: newBoard(), beating: make(chan struct{}, 1), shapesEvery: shapesEvery}
+	f := &Follower{
+		config: config, board: newBoard(), beating: make(chan struct{}, 1), shapesEvery: shapesEvery, late: map[migration.TableName]migration.TableName{},
+	}
 	f.hurrying, f.hurry = context.WithCancel(context.Background())
 	f.openApplier = func(ctx context.Context, lane ledger.Lane) (applier, error) {
 		return apply.New(ctx, apply.Config{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgdts/pgdts/activities/internal/ddl"
 	"github.com/pgdts/pgdts/activities/internal/ledger"
+	"github.com/pgdts/pgdts/activities/internal/mapping"
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
 )
@@ -123,9 +124,9 @@ func (f *Follower) unsettled(ctx context.Context, conn *pgx.Conn, found []ddl.Fi
 		if !each.Attached && !each.Left {
 			continue
 		}
-		target := each.Table
-		if at := slices.IndexFunc(f.planned, func(t ledger.Table) bool { return t.Name == each.Table }); at >= 0 {
-			target = f.planned[at].Target
+		target, err := f.onTargetCalled(ctx, each.Table)
+		if err != nil {
+			return nil, err
 		}
 		var partition *bool
 		if err := conn.QueryRow(ctx, isPartition, target.Schema, target.Name).Scan(&partition); err != nil {
@@ -137,6 +138,24 @@ func (f *Follower) unsettled(ctx context.Context, conn *pgx.Conn, found []ddl.Fi
 		}
 	}
 	return found, nil
+}
+
+// onTargetCalled is the target's name of a table that is planned, or came after the plan.
+func (f *Follower) onTargetCalled(ctx context.Context, table migration.TableName) (migration.TableName, error) {
+	if at := slices.IndexFunc(f.planned, func(t ledger.Table) bool { return t.Name == table }); at >= 0 {
+		return f.planned[at].Target, nil
+	}
+	if target, known := f.late[table]; known {
+		return target, nil
+	}
+	err := f.onSource(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		selection, _, err := mapping.Read(ctx, conn, f.config.Spec)
+		if err == nil {
+			f.late[table] = selection.Names.Relation(table)
+		}
+		return err
+	})
+	return f.late[table], err
 }
 
 // noted keeps what a status tells of the source's tables, and reports whether it is news.
