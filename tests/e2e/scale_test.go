@@ -181,7 +181,7 @@ func (s *scenario) awaitBegun(lanes []string) {
 func (s *scenario) writing(lanes []string) string {
 	s.t.Helper()
 	return s.to.Query(s.t, `select count(distinct pid) from pg_locks
-		where relation = 'public.wide'::regclass and pid in (select pid from pg_stat_activity where application_name ~ '/(`+strings.Join(lanes, "|")+`)/')`)[0][0]
+		where relation = 'public.wide'::regclass and mode = 'RowExclusiveLock' and pid in (select pid from pg_stat_activity where application_name ~ '/(`+strings.Join(lanes, "|")+`)/')`)[0][0]
 }
 
 // lanes are those of the copy that have sessions on the source.

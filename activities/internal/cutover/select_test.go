@@ -138,7 +138,8 @@ func TestPartitionMadeSinceThePlanIsMappedLikeItsTree(t *testing.T) {
 	b.From.Exec(t, `create table part_3 (like part including all); insert into part_3 values (1, '2022-02-02'), (10, '2022-02-02');
 		alter table part attach partition part_3 for values from ('2022-01-01') to ('2023-01-01')`)
 	_, err := b.run(t)
-	if fault := mustMiss(t, "public.part_3", err); fault.Kind == migration.FaultNotReady {
+	mustMiss(t, "public.part_3", err)
+	if fault, _ := migration.AsFault(err); fault.Kind == migration.FaultNotReady {
 		require.Contains(t, fault.Message, "public.tree_3")
 	}
 	b.To.Exec(t, "create table tree_3 partition of tree for values from ('2022-01-01') to ('2023-01-01')")
