@@ -56,6 +56,9 @@ func (id ID) Name() string {
 // Slot is the name of the replication slot on the source.
 func (id ID) Slot() string { return limited("dts_sync_" + id.Short()) }
 
+// SlotAhead is the name of a temporary copy of the slot, from which a backlog is read.
+func (id ID) SlotAhead() string { return limited("dts_sync_" + id.Short() + "_ahead") }
+
 // Publication is the name of the publication for tables whose rows can be found again by a key.
 func (id ID) Publication() string { return limited("dts_sync_" + id.Short()) }
 

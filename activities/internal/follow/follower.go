@@ -75,6 +75,7 @@ type Follower struct {
 	hurry     context.CancelFunc
 
 	shapesEvery time.Duration // but in tests a constant
+	aheadBytes  int64         // but in tests 0
 }
 
 // New opens nothing.
@@ -166,7 +167,12 @@ func (f *Follower) open(ctx context.Context) error {
 		Source: f.config.Source, ID: f.config.Spec.ID, Session: f.lane.Session(),
 		Slot: f.expected.Slot, Publications: f.expected.Publications,
 		Start: f.expected.Applied, Version: f.source.version, Recognise: f.expected.Recognise,
-		Held: func(ctx context.Context) error { return slot.Check(ctx, f.source.conn, f.expected) },
+		AheadBytes: f.ahead(), Logger: f.config.Logger,
+		Held: func(ctx context.Context, durable migration.LSN) error {
+			expected := f.expected
+			expected.Applied = durable
+			return f.source.do(ctx, func(ctx context.Context) error { return slot.Check(ctx, f.source.conn, expected) })
+		},
 	})
 	if err != nil {
 		return err

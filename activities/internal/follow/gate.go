@@ -31,6 +31,14 @@ func (f *Follower) limits() stream.Limits {
 	return limits
 }
 
+// ahead lets no backlog be read ahead of the slot where a rate would keep it waiting in the source's memory.
+func (f *Follower) ahead() int64 {
+	if f.ungated() || f.config.Gate.RowsPerSecond() == 0 && f.config.Gate.BytesPerSecond() == 0 {
+		return f.aheadBytes
+	}
+	return -1
+}
+
 // pass waits for the gate. Heartbeats, the lease and the connection go on meanwhile, and the latency shows the wait.
 func (f *Follower) pass(ctx context.Context, transactions []wal.Transaction) error {
 	if f.ungated() {

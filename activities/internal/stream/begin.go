@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgdts/pgdts/activities/internal/pg"
 	"github.com/pgdts/pgdts/workflows/migration"
@@ -20,68 +22,76 @@ const (
 	takeoverPause  = 50 * time.Millisecond
 )
 
-// begin opens the connection and starts replication, taking the slot over from an earlier session of ours.
-func begin(ctx context.Context, config Config) (*pgconn.PgConn, time.Duration, error) {
+// walsender is a connection in which the source sends changes.
+type walsender struct {
+	*pgconn.PgConn
+	interval time.Duration // how often the source must hear of us
+	flushed  migration.LSN // the end of its log, before the start
+}
+
+// begin opens the connection and starts replication, taking the slot over from sessions that are ours by their name. Up to
+// durable, the source was told that it may forget the log.
+func begin(ctx context.Context, config Config, durable migration.LSN, ours func(session string) bool) (*walsender, error) {
 	deadline := time.Now().Add(takeoverWithin)
 	for {
-		conn, interval, err := tryBegin(ctx, config)
+		sender, err := tryBegin(ctx, config, durable)
 		if err == nil {
-			return conn, interval, nil
+			return sender, nil
 		}
 		if pg.SQLState(err) != "55006" { // object_in_use
-			return nil, 0, err
+			return nil, err
 		}
-		holder, ours, askErr := takeOver(ctx, config)
+		holder, gone, askErr := takeOver(ctx, config, ours)
 		if askErr != nil {
-			return nil, 0, askErr
+			return nil, askErr
 		}
-		if !ours || time.Now().After(deadline) {
-			return nil, 0, inUse(config, holder, err)
+		if !gone || time.Now().After(deadline) {
+			return nil, inUse(config, holder, err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+			return nil, ctx.Err()
 		case <-time.After(takeoverPause):
 		}
 	}
 }
 
-func tryBegin(ctx context.Context, config Config) (*pgconn.PgConn, time.Duration, error) {
+func tryBegin(ctx context.Context, config Config, durable migration.LSN) (*walsender, error) {
 	conn, err := config.Source.Replication(ctx, config.Session, newGatheringConn)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	interval, err := tryStart(ctx, conn, config)
-	if err != nil {
+	sender := &walsender{PgConn: conn}
+	if err := sender.begin(ctx, config, durable); err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 		defer cancel()
 		_ = conn.Close(closing)
-		return nil, 0, err
+		return nil, err
 	}
-	return conn, interval, nil
+	return sender, nil
 }
 
-func tryStart(ctx context.Context, conn *pgconn.PgConn, config Config) (time.Duration, error) {
-	if err := recognise(ctx, conn, config); err != nil {
-		return 0, err
+func (w *walsender) begin(ctx context.Context, config Config, durable migration.LSN) error {
+	if err := w.recognise(ctx, config); err != nil {
+		return err
 	}
-	interval, err := prepare(ctx, conn, config)
-	if err != nil {
-		return 0, err
+	if err := w.prepare(ctx, config); err != nil {
+		return err
 	}
-	if err := start(ctx, conn, config); err != nil || config.Held == nil {
-		return interval, err
+	if err := w.start(ctx, config); err != nil || config.Held == nil {
+		return err
 	}
-	return interval, config.Held(ctx)
+	return config.Held(ctx, durable)
 }
 
-func recognise(ctx context.Context, conn *pgconn.PgConn, config Config) error {
-	if config.Recognise == nil {
-		return nil
-	}
-	found, err := pglogrepl.IdentifySystem(ctx, conn)
+func (w *walsender) recognise(ctx context.Context, config Config) error {
+	found, err := pglogrepl.IdentifySystem(ctx, w.PgConn)
 	if err != nil {
 		return config.Source.Fault("identify", "", err)
+	}
+	w.flushed = migration.LSN(found.XLogPos)
+	if config.Recognise == nil {
+		return nil
 	}
 	return config.Recognise(found.SystemID, int(found.Timeline))
 }
@@ -97,31 +107,35 @@ const decodingMemory = `
 select pg_catalog.set_config('logical_decoding_work_mem', '64MB', false)
 where pg_catalog.pg_size_bytes(pg_catalog.current_setting('logical_decoding_work_mem')) < 67108864`
 
-// prepare returns how often the source must hear of us.
-func prepare(ctx context.Context, conn *pgconn.PgConn, config Config) (time.Duration, error) {
+func (w *walsender) prepare(ctx context.Context, config Config) error {
 	sql := walSenderTimeout
 	if config.Version >= 130000 {
 		sql = decodingMemory + ";" + walSenderTimeout
 	}
-	results, err := conn.Exec(ctx, sql).ReadAll()
+	results, err := w.Exec(ctx, sql).ReadAll()
 	if err != nil {
-		return 0, config.Source.Fault("prepare replication session for", config.Slot, err)
+		return config.Source.Fault("prepare replication session for", config.Slot, err)
 	}
 	var millis int64
 	if last := results[len(results)-1]; len(last.Rows) == 1 {
 		if _, err := fmt.Sscan(string(last.Rows[0][0]), &millis); err != nil {
-			return 0, fmt.Errorf("read wal_sender_timeout: %w", err)
+			return fmt.Errorf("read wal_sender_timeout: %w", err)
 		}
 	}
-	if millis <= 0 { // switched off
-		return statusMax, nil
+	w.interval = statusMax
+	if millis > 0 { // not switched off
+		w.interval = min(statusMax, time.Duration(millis)*time.Millisecond/3)
 	}
-	return min(statusMax, time.Duration(millis)*time.Millisecond/3), nil
+	return nil
 }
 
-func start(ctx context.Context, conn *pgconn.PgConn, config Config) error {
-	err := pglogrepl.StartReplication(ctx, conn, migration.Quote(config.Slot), pglogrepl.LSN(config.Start),
-		pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: options(config)})
+func (w *walsender) start(ctx context.Context, config Config) error {
+	var args []string
+	for option := range slices.Chunk(options(config), 2) {
+		args = append(args, option[0]+" "+migration.Literal(option[1]))
+	}
+	err := pglogrepl.StartReplication(ctx, w.PgConn, migration.Quote(config.Slot), pglogrepl.LSN(config.Start),
+		pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})
 	switch pg.SQLState(err) {
 	case "42704":
 		return lost(config.Slot, err, "the slot is gone; start the migration anew (`pgdts stop`, then `pgdts run --again`)")
@@ -133,9 +147,28 @@ func start(ctx context.Context, conn *pgconn.PgConn, config Config) error {
 	return config.Source.Fault("start replication from slot", config.Slot, err)
 }
 
+// end tells the server that we are done and drops what it still sends, until it is ready for another command or the
+// deadline of the connection is over.
+func (w *walsender) end() {
+	frontend := w.Frontend()
+	frontend.Send(&pgproto3.CopyDone{})
+	if frontend.Flush() != nil {
+		return
+	}
+	for {
+		message, err := w.ReceiveMessage(context.Background())
+		if err != nil {
+			return
+		}
+		if _, ready := message.(*pgproto3.ReadyForQuery); ready {
+			return
+		}
+	}
+}
+
 // slotHolder is also empty for a moment between two sessions.
 const slotHolder = `
-select s.active_pid, coalesce(a.application_name, ''), left(coalesce(a.application_name, ''), length($2)) = $2
+select s.active_pid, coalesce(a.application_name, '')
 from pg_catalog.pg_replication_slots s left join pg_catalog.pg_stat_activity a on a.pid = s.active_pid
 where s.slot_name = $1 and s.active_pid is not null`
 
@@ -144,27 +177,26 @@ type holder struct {
 	name string
 }
 
-// takeOver ends the session that holds the slot when it is one of this migration.
-func takeOver(ctx context.Context, config Config) (holder, bool, error) {
+// takeOver ends the session that holds the slot when it is ours, and reports whether the slot is free, or will be.
+func takeOver(ctx context.Context, config Config, ours func(session string) bool) (holder, bool, error) {
 	conn, err := config.Source.Connect(ctx, config.Session)
 	if err != nil {
 		return holder{}, false, err
 	}
 	defer pg.Close(conn)
 	var by holder
-	var ours bool
-	prefix := config.ID.SessionPrefix("stream")
-	err = conn.QueryRow(ctx, slotHolder, config.Slot, prefix).Scan(&by.pid, &by.name, &ours)
+	err = conn.QueryRow(ctx, slotHolder, config.Slot).Scan(&by.pid, &by.name)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return by, true, nil
 	}
 	if err != nil {
 		return by, false, config.Source.Fault("find who uses slot", config.Slot, err)
 	}
-	if ours {
+	gone := ours(by.name)
+	if gone {
 		_, err = conn.Exec(ctx, "select pg_catalog.pg_terminate_backend($1)", by.pid)
 	}
-	return by, ours, config.Source.Fault("end earlier session of slot", config.Slot, err)
+	return by, gone, config.Source.Fault("end earlier session of slot", config.Slot, err)
 }
 
 func inUse(config Config, by holder, err error) error {

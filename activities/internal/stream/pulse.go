@@ -7,14 +7,12 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgdts/pgdts/workflows/migration"
 )
 
 // pulse tells the source how far we are. It writes only, so that it works while the reader waits.
 type pulse struct {
-	conn     *pgconn.PgConn
 	interval time.Duration
 
 	received  atomic.Uint64
@@ -25,13 +23,14 @@ type pulse struct {
 	urgent chan struct{} // the source asked
 
 	sending sync.Mutex
+	to      *walsender
 }
 
 // newsMin is the least time between two reports that the source did not ask for.
 const newsMin = time.Second
 
-func newPulse(conn *pgconn.PgConn, start migration.LSN, interval time.Duration) *pulse {
-	p := &pulse{conn: conn, interval: interval, wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1)}
+func newPulse(to *walsender, start migration.LSN) *pulse {
+	p := &pulse{to: to, interval: to.interval, wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1)}
 	p.received.Store(uint64(start))
 	p.confirmed.Store(uint64(start))
 	return p
@@ -85,16 +84,20 @@ func (p *pulse) run(ctx context.Context) error {
 // sendWithin is longer than any network that works needs for 34 bytes.
 const sendWithin = 10 * time.Second
 
-// send reports what is confirmed as written, flushed and applied: nothing that we hold in memory is worth more.
 func (p *pulse) send() error {
 	p.sending.Lock()
 	defer p.sending.Unlock()
+	return p.tell()
+}
+
+// tell reports what is confirmed as written, flushed and applied: nothing that we hold in memory is worth more.
+func (p *pulse) tell() error {
 	confirmed := p.confirmed.Load()
 	received := max(p.received.Load(), confirmed)
-	if err := p.conn.Conn().SetWriteDeadline(time.Now().Add(sendWithin)); err != nil {
+	if err := p.to.Conn().SetWriteDeadline(time.Now().Add(sendWithin)); err != nil {
 		return err
 	}
-	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), p.conn, pglogrepl.StandbyStatusUpdate{
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), p.to.PgConn, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: pglogrepl.LSN(received),
 		WALFlushPosition: pglogrepl.LSN(confirmed),
 		WALApplyPosition: pglogrepl.LSN(confirmed),
@@ -103,4 +106,42 @@ func (p *pulse) send() error {
 		raise(&p.told, confirmed)
 	}
 	return err
+}
+
+func (p *pulse) walsender() *walsender {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	return p.to
+}
+
+// renew puts another walsender in the place of the one that it ends.
+func (p *pulse) renew(begin func() (*walsender, error)) error {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.finish()
+	next, err := begin()
+	if err == nil {
+		p.to = next
+	}
+	return err
+}
+
+func (p *pulse) end() {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.finish()
+}
+
+// finish tells the last position and ends the stream in order, so that the slot is free.
+func (p *pulse) finish() {
+	if p.to.IsClosed() {
+		return
+	}
+	_ = p.to.Conn().SetDeadline(time.Now().Add(closeWithin))
+	if err := p.tell(); err == nil {
+		p.to.end()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	_ = p.to.Close(ctx)
 }

@@ -20,10 +20,14 @@ var errEnded = fmt.Errorf("the source ended the stream: %w", io.EOF)
 
 // read decodes into the queue until the connection ends or ctx does.
 func (s *Session) read(ctx context.Context) error {
+	if err := s.catchUp(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	sender := s.pulse.walsender()
 	decoder := wal.NewDecoder(s.config.BudgetBytes / parts)
 	for {
 		// A context here would cost a goroutine for each message; Close ends the wait by a deadline.
-		message, err := s.conn.ReceiveMessage(context.Background())
+		message, err := sender.ReceiveMessage(context.Background())
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // Close ended the wait by a deadline
 		}
@@ -84,24 +88,5 @@ func (s *Session) keepalive(decoder *wal.Decoder, data []byte) {
 	}
 	if asked {
 		signal(s.pulse.urgent)
-	}
-}
-
-// end tells the server that we are done and drops what it still sends, until it is ready for another command or the
-// deadline of the connection is over.
-func (s *Session) end() {
-	frontend := s.conn.Frontend()
-	frontend.Send(&pgproto3.CopyDone{})
-	if frontend.Flush() != nil {
-		return
-	}
-	for {
-		message, err := s.conn.ReceiveMessage(context.Background())
-		if err != nil {
-			return
-		}
-		if _, ready := message.(*pgproto3.ReadyForQuery); ready {
-			return
-		}
 	}
 }

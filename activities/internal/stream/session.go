@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgdts/pgdts/activities/internal/pg"
@@ -33,10 +34,15 @@ type Config struct {
 	// moment ago.
 	Recognise func(system string, timeline int) error
 	// Held, if not nil, is asked when nobody else can move the slot any more and the source was not told a position yet:
-	// older servers would move a slot back to it that is ahead, and hide that changes are gone.
-	Held func(context.Context) error
+	// older servers would move a slot back to it that is ahead, and hide that changes are gone. We have told the source that
+	// everything before durable is.
+	Held func(ctx context.Context, durable migration.LSN) error
 	// BudgetBytes bounds what is decoded and not yet taken; 0 = 64 MB.
 	BudgetBytes int
+	// AheadBytes is how much log must wait to be read ahead of the slot; 0 = 8 MB, less than 0 = it never is.
+	AheadBytes int64
+	// Logger may be nil.
+	Logger *zap.Logger
 }
 
 const (
@@ -48,7 +54,7 @@ const (
 // Session is an open stream. Next is for one goroutine; the other methods may be called from any.
 type Session struct {
 	config Config
-	conn   *pgconn.PgConn
+	waits  int64 // how much log, when the stream began
 	queue  *queue
 	pulse  *pulse
 
@@ -71,12 +77,20 @@ func Open(ctx context.Context, config Config) (*Session, error) {
 	if config.BudgetBytes == 0 {
 		config.BudgetBytes = budgetDefault
 	}
-	conn, interval, err := begin(ctx, config)
+	if config.AheadBytes == 0 {
+		config.AheadBytes = aheadMin
+	}
+	if config.Logger == nil {
+		config.Logger = zap.NewNop()
+	}
+	sender, err := begin(ctx, config, config.Start, func(session string) bool {
+		return strings.HasPrefix(session, config.ID.SessionPrefix("stream"))
+	})
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{config: config, conn: conn, queue: newQueue(config.BudgetBytes)}
-	s.pulse = newPulse(conn, config.Start, interval)
+	s := &Session{config: config, waits: int64(sender.flushed - config.Start), queue: newQueue(config.BudgetBytes)}
+	s.pulse = newPulse(sender, config.Start)
 	s.sourceEnd.Store(uint64(config.Start))
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.group, s.ctx = errgroup.WithContext(s.ctx)
@@ -203,18 +217,9 @@ const closeWithin = 2 * time.Second
 func (s *Session) Close() {
 	s.cancel()
 	// The reader waits in a read that knows no context.
-	_ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0))
+	_ = s.pulse.walsender().Conn().SetReadDeadline(time.Unix(1, 0))
 	_ = s.group.Wait() // The error was given to Next.
-	if s.conn.IsClosed() {
-		return
-	}
-	_ = s.conn.Conn().SetDeadline(time.Now().Add(closeWithin))
-	if err := s.pulse.send(); err == nil {
-		s.end()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
-	defer cancel()
-	_ = s.conn.Close(ctx)
+	s.pulse.end()
 }
 
 // fail makes an error the last thing that Next gives.
@@ -228,6 +233,9 @@ func (s *Session) fail(err error) error {
 // fault names what ends a stream. The server says "does not exist" (42704) when a publication went missing, and "not in
 // prerequisite state" (55000) when the slot can serve no more.
 func (s *Session) fault(err error) error {
+	if fault, ok := migration.AsFault(err); ok {
+		return fault
+	}
 	switch pg.SQLState(err) {
 	case "42704":
 		return lost(s.config.Slot, err, "something the stream needs was dropped on the source: check publications "+
@@ -262,12 +270,12 @@ func lost(slot string, err error, hint string) *migration.Fault {
 	return fault
 }
 
-// options are the plugin's, by what the server's version knows. Messages carry the marker; streaming of open
-// transactions stays off, so that transactions arrive whole and in commit order.
+// options are the plugin's, names and values in turn, by what the server's version knows. Messages carry the marker; streaming
+// of open transactions stays off, so that transactions arrive whole and in commit order.
 func options(config Config) []string {
-	names := "publication_names " + migration.Literal(migration.QuoteList(config.Publications))
+	names := migration.QuoteList(config.Publications)
 	if config.Version < 140000 {
-		return []string{"proto_version '1'", names}
+		return []string{"proto_version", "1", "publication_names", names}
 	}
-	return []string{"proto_version '2'", names, "messages 'true'"}
+	return []string{"proto_version", "2", "publication_names", names, "messages", "true"}
 }

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-const keyed = "create table keyed (id int primary key, v text)"
+const keyed = "create table keyed (id int primary key, v text); create table aside (id int primary key, v text)"
 
 // limits wait longer than any test does.
 var limits = stream.Limits{Changes: 20_000, Bytes: 16 << 20, Wait: 20 * time.Second}
@@ -269,7 +269,9 @@ func TestSlotThatRanAheadUnseenIsNotStreamedFrom(t *testing.T) {
 			known, err := slot.Expect(t.Context(), b.Ledger(t))
 			require.NoError(t, err)
 			b.config.Recognise = known.Recognise
-			b.config.Held = func(ctx context.Context) error { return slot.Check(ctx, b.Connect(t, b.Source), known) }
+			b.config.Held = func(ctx context.Context, _ migration.LSN) error {
+				return slot.Check(ctx, b.Connect(t, b.Source), known)
+			}
 			for range 2 {
 				_, err = stream.Open(t.Context(), b.config)
 				_ = slottest.MustFault(t, migration.FaultSlotLost, err)
