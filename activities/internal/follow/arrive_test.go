@@ -49,8 +49,12 @@ func TestChangesArriveThroughRestarts(t *testing.T) {
 		f := New(Config{
 			Source: b.Source, Target: b.Target, Spec: b.Spec, Run: slottest.Run, Report: b.Report, Logger: zaptest.NewLogger(t),
 		})
-		stop := start(t, f)
-		for i := range 200 {
+		f.aheadBytes = 4 << 10
+		var stop func() error
+		for i := range 400 {
+			if i == 200 { // the first half waits for it
+				stop = start(t, f)
+			}
 			_, err := writer.Exec(t.Context(), fmt.Sprintf(`
 				insert into account values (%[1]d, 0, repeat('x', %[2]d)) on conflict (id) do update set balance = account.balance + %[2]d;
 				insert into history values (%[1]d, %[2]d);

@@ -56,6 +56,8 @@ select data from pg_catalog.pg_logical_slot_get_binary_changes($1, $2::text::pg_
 
 var (
 	errHuge    = errors.New("a transaction is larger than a part")
+	errLong    = errors.New("a portion took too long to decode")
+	errSlow    = errors.New("a portion took too long to apply")
 	errWaits   = errors.New("the slot waits for standbys")
 	errMoved   = errors.New("the slot has moved beyond the position to start from")
 	errFarBack = errors.New("a transaction was open for too much of the log")
@@ -179,22 +181,23 @@ func (a *ahead) state(ctx context.Context) (at copied, err error) {
 // portion reads to the end of the first transaction that commits at upto or later. When it fails, position is after the last
 // transaction that was pushed.
 func (a *ahead) portion(ctx context.Context, upto migration.LSN) error {
-	ctx, cancel := context.WithTimeout(ctx, portionWithin)
-	defer cancel()
-	first := time.AfterFunc(firstWithin, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	first := time.AfterFunc(firstWithin, func() { cancel(errLong) })
 	defer first.Stop()
-	rows, err := a.sql.Query(ctx, readPortion, pgx.QueryResultFormats{pgx.BinaryFormatCode}, a.slot, upto.String(), options(a.config))
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
+	defer time.AfterFunc(portionWithin, func() { cancel(errSlow) }).Stop()
+	rows, _ := a.sql.Query(ctx, readPortion, pgx.QueryResultFormats{pgx.BinaryFormatCode}, a.slot, upto.String(), options(a.config))
+	defer rows.Close() // which has the error, too
 	decoder := wal.NewDecoder(a.config.BudgetBytes / parts)
 	for rows.Next() {
 		first.Stop()
 		if err := a.accept(ctx, decoder, rows.RawValues()[0]); err != nil {
-			cancel() // what is not read yet is not worth reading
-			return err
+			cancel(err) // what is not read yet is not worth reading
+			return context.Cause(ctx)
 		}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
 	}
 	return rows.Err()
 }
