@@ -13,6 +13,17 @@ func Version(ctx context.Context, conn *pgx.Conn) (int, error) {
 	return version, err
 }
 
+// identify reads the timeline off the name of a log file: IDENTIFY_SYSTEM would need a replication session.
+const identify = `
+select (select system_identifier::text from pg_catalog.pg_control_system()),
+       ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int`
+
+// Identify tells one server from another, and one life of it from the next. It fails on a standby.
+func Identify(ctx context.Context, conn *pgx.Conn) (system string, timeline int, err error) {
+	err = conn.QueryRow(ctx, identify).Scan(&system, &timeline)
+	return system, timeline, err
+}
+
 // TryReplicaRole sets session_replication_role = replica: triggers and foreign keys do not fire for what we apply. It
 // reports whether the role may (a superuser, or one that was granted the right).
 func TryReplicaRole(ctx context.Context, conn *pgx.Conn) (bool, error) {

@@ -20,11 +20,6 @@ type identity struct {
 	timeline int
 }
 
-// identifySystem reads the timeline off the name of a log file: IDENTIFY_SYSTEM would need a replication session.
-const identifySystem = `
-select (select system_identifier::text from pg_catalog.pg_control_system()),
-       ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int`
-
 // identify refuses a standby: its snapshots do not list running transactions, and it has no slot of ours.
 func identify(ctx context.Context, conn *pgx.Conn) (identity, error) {
 	var standby bool
@@ -37,9 +32,8 @@ func identify(ctx context.Context, conn *pgx.Conn) (identity, error) {
 		fault.Side = migration.Source
 		return identity{}, fault
 	}
-	var found identity
-	err := conn.QueryRow(ctx, identifySystem).Scan(&found.system, &found.timeline)
-	return found, err
+	system, timeline, err := pg.Identify(ctx, conn)
+	return identity{system: system, timeline: timeline}, err
 }
 
 func (i identity) mustBe(expected identity) error {

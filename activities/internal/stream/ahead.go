@@ -140,6 +140,9 @@ func (a *ahead) open(ctx context.Context) (at copied, err error) {
 	if a.sql, err = a.config.Source.Connect(ctx, a.config.Session); err != nil {
 		return at, err
 	}
+	if err := a.recognise(ctx); err != nil {
+		return at, err
+	}
 	settings := "set work_mem = '64MB'"
 	if a.config.Version >= 130000 {
 		settings += ";" + decodingMemory
@@ -155,6 +158,15 @@ func (a *ahead) open(ctx context.Context) (at copied, err error) {
 		return at, errMoved
 	}
 	return at, err
+}
+
+// recognise makes sure that it is the walsender's server that answers. Where several hosts are named, it need not be.
+func (a *ahead) recognise(ctx context.Context) error {
+	system, timeline, err := pg.Identify(ctx, a.sql)
+	if err != nil || a.config.Recognise == nil {
+		return err
+	}
+	return a.config.Recognise(system, timeline)
 }
 
 // copied is where the copy stands, and the end of the log.

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -301,6 +302,28 @@ func TestSlotThatCannotBeCopiedIsReadByTheWalsender(t *testing.T) {
 			require.Contains(t, reason(t, lines), refuse.because)
 		})
 	}
+}
+
+// Where several hosts are named, another server may answer a moment later, and have a slot of that name.
+func TestOnlyTheServerOfTheWalsenderIsReadAhead(t *testing.T) {
+	t.Parallel()
+	b := prepare(t, pgtest.Shared(t))
+	b.small(t, 0, 200)
+	marker := b.mark(t)
+	want := b.plain(t, marker)
+	asked := []string{}
+	b.config.Recognise = func(system string, timeline int) error {
+		asked = append(asked, fmt.Sprint(system, "/", timeline))
+		if len(asked) == 2 {
+			return errors.New("it is another one")
+		}
+		return nil
+	}
+	lines := b.watched(1)
+	mustBeSame(t, want, until(t, b.open(t), marker))
+	require.Contains(t, reason(t, lines), "another one")
+	require.Len(t, asked, 2)
+	require.Equal(t, asked[0], asked[1], "told in the same words")
 }
 
 // A second attempt ends what the first one left on the source, also while that one reads ahead.
