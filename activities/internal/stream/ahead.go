@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -125,14 +127,26 @@ func (a *ahead) run(ctx context.Context) error {
 	return nil
 }
 
-// renew starts the walsender anew: before at, it has nothing to send. From a later session of the migration it does not take
-// the slot back.
+// renew starts the walsender anew: before at, it has nothing to send. While the slot is free, an earlier session of the migration may
+// take it, which is ended; a later one keeps it.
 func (a *ahead) renew(ctx context.Context, at migration.LSN) error {
 	config := a.config
 	config.Start, a.renewed = at, at
 	return a.pulse.renew(func() (*walsender, error) {
-		return begin(ctx, config, migration.LSN(a.pulse.confirmed.Load()), func(session string) bool { return session == config.Session })
+		return begin(ctx, config, migration.LSN(a.pulse.confirmed.Load()), config.notLater)
 	})
+}
+
+// notLater reports whether a session is this one, or one of an earlier entry into the lane: names end in the entry's number.
+func (c Config) notLater(session string) bool {
+	prefix := c.ID.SessionPrefix("stream")
+	own, err := strconv.ParseInt(strings.TrimPrefix(c.Session, prefix), 10, 64)
+	if err != nil {
+		return session == c.Session
+	}
+	rest, ours := strings.CutPrefix(session, prefix)
+	entry, err := strconv.ParseInt(rest, 10, 64)
+	return ours && err == nil && entry <= own
 }
 
 // open makes the copy.

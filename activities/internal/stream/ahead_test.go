@@ -342,12 +342,10 @@ func TestLaterSessionEndsOneThatReadsAhead(t *testing.T) {
 	b.config.Session = lane.Session()
 	later := b.open(t)
 	require.GreaterOrEqual(t, len(until(t, later, marker)), 5000)
-	for {
-		if _, err := earlier.Next(t.Context(), limits); err != nil {
-			require.Contains(t, slottest.MustFault(t, migration.FaultOther, err).Hint, lane.Session(), "it takes nothing back")
-			break
-		}
-	}
+	require.Eventually(t, func() bool {
+		_, err := earlier.Next(t.Context(), stream.Limits{Changes: 1000, Bytes: 1 << 20, Wait: 10 * time.Millisecond})
+		return err != nil
+	}, 20*time.Second, time.Millisecond, "it goes on")
 	b.small(t, 10000, 10)
 	until(t, later, b.mark(t))
 }
