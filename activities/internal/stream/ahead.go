@@ -217,7 +217,7 @@ func (a *ahead) portion(ctx context.Context, upto migration.LSN) error {
 	decoder := wal.NewDecoder(a.config.BudgetBytes / parts)
 	for rows.Next() {
 		first.Stop()
-		if err := a.accept(ctx, decoder, rows.RawValues()[0]); err != nil {
+		if err := a.push(ctx, decoder, rows.RawValues()[0]); err != nil {
 			cancel(err) // what is not read yet is not worth reading
 			return context.Cause(ctx)
 		}
@@ -228,11 +228,11 @@ func (a *ahead) portion(ctx context.Context, upto migration.LSN) error {
 	return rows.Err()
 }
 
-func (a *ahead) accept(ctx context.Context, decoder *wal.Decoder, message []byte) error {
-	tx, err := decoder.Decode(message)
+func (a *ahead) push(ctx context.Context, decoder *wal.Decoder, message []byte) error {
+	tx, err := a.decode(decoder, message)
 	switch {
 	case err != nil:
-		return migration.NewFault(migration.FaultBug, "read changes from slot", a.slot, err, "")
+		return err
 	case tx == nil, tx.Commit < a.config.Start: // as a walsender leaves out what commits before it starts
 		return nil
 	case !tx.First || !tx.Last:

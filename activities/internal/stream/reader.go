@@ -63,17 +63,23 @@ func (s *Session) accept(ctx context.Context, decoder *wal.Decoder, data []byte)
 	case len(data) > walHeader && data[0] == pglogrepl.XLogDataByteID:
 		raise(&s.sourceEnd, binary.BigEndian.Uint64(data[9:]))
 		raise(&s.pulse.received, binary.BigEndian.Uint64(data[1:]))
-		tx, err := decoder.Decode(data[1+walHeader:])
-		if err != nil {
-			return migration.NewFault(migration.FaultBug, "read changes from slot", s.config.Slot, err, "")
-		}
-		if tx == nil {
-			return nil
+		tx, err := s.decode(decoder, data[1+walHeader:])
+		if err != nil || tx == nil {
+			return err
 		}
 		return s.queue.push(ctx, *tx)
 	}
 	return migration.NewFault(migration.FaultBug, "read changes from slot", s.config.Slot,
 		errors.New("a message that is not of the replication protocol"), "")
+}
+
+// decode returns the transaction that the message ends, if it ends one.
+func (s *Session) decode(decoder *wal.Decoder, message []byte) (*wal.Transaction, error) {
+	tx, err := decoder.Decode(message)
+	if err != nil {
+		return nil, migration.NewFault(migration.FaultBug, "read changes from slot", s.config.Slot, err, "")
+	}
+	return tx, nil
 }
 
 // keepalive carries the position up to which the server has decoded. With no transaction open, nothing that commits
