@@ -33,7 +33,7 @@ type tally struct {
 	skipped []string
 	passed  int
 	slow    []event // Tests that took long, those inside others left out.
-	failed  int
+	failed  []string
 	broken  int // Packages that failed, also those that did not build.
 }
 
@@ -44,7 +44,7 @@ func main() {
 		os.Exit(1)
 	}
 	t.summary()
-	if t.failed+t.broken > 0 || t.passed == 0 {
+	if len(t.failed)+t.broken > 0 || t.passed == 0 {
 		os.Exit(1)
 	}
 }
@@ -106,7 +106,7 @@ func (t *tally) ended(e event, output string) {
 		t.broken++
 		fmt.Fprintf(t.out, "%s%sFAIL  %s  %.1fs\n", t.unfinished(e.Package), output, e.Package, e.Elapsed)
 	case e.Action == "fail":
-		t.failed++
+		t.failed = append(t.failed, e.Package+" "+e.Test+"\n"+complaint(output))
 		fmt.Fprint(t.out, output)
 	case e.Test == "" && e.Action == "pass":
 		fmt.Fprintf(t.out, "ok    %s  %.1fs\n", e.Package, e.Elapsed)
@@ -145,6 +145,18 @@ func reason(output string) string {
 	return strings.Join(kept, " ")
 }
 
+// complaint is the first failed assertion, which stands above all that the servers had to say.
+func complaint(output string) string {
+	_, after, found := strings.Cut(output, "Error Trace:")
+	if !found {
+		return ""
+	}
+	lines := strings.SplitN(after, "\n", complaintLines+1)
+	return "      " + strings.Join(lines[:min(len(lines), complaintLines)], "\n") + "\n"
+}
+
+const complaintLines = 12
+
 // slowSeconds and slowest bound the list of tests at which to look when the run takes long.
 const (
 	slowSeconds = 20
@@ -157,7 +169,10 @@ func (t *tally) summary() {
 		fmt.Fprintf(t.out, "slow  %s %s  %.1fs\n", e.Package, e.Test, e.Elapsed)
 	}
 	fmt.Fprintf(t.out, "\n%d tests passed, %d failed, %d were skipped; %d packages failed\n",
-		t.passed, t.failed, len(t.skipped), t.broken)
+		t.passed, len(t.failed), len(t.skipped), t.broken)
+	for _, text := range t.failed {
+		fmt.Fprint(t.out, "  failed: ", text)
+	}
 	for _, line := range t.skipped {
 		fmt.Fprintln(t.out, "  skipped:", line)
 	}
